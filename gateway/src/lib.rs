@@ -1,1 +1,3 @@
-//! gateway
+//! The data plane as a library.
+
+pub mod network;
