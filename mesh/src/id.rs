@@ -58,7 +58,9 @@ impl TrustDomain {
 impl SpiffeId {
     /// The identity of a service account.
     pub fn new(trust_domain: &TrustDomain, namespace: &str, service_account: &str) -> Result<Self, IdError> {
-        Self::parse(&format!("{SCHEME}{trust_domain}{NAMESPACE}{namespace}{SERVICE_ACCOUNT}{service_account}"))
+        Self::parse(&format!(
+            "{SCHEME}{trust_domain}{NAMESPACE}{namespace}{SERVICE_ACCOUNT}{service_account}"
+        ))
     }
 
     /// Parses a URI, as found in a certificate's URI SAN.
@@ -106,7 +108,9 @@ impl SpiffeId {
 /// A path segment as SPIFFE allows it: letters, digits, `.`, `-`, `_`, and neither `.` nor `..`.
 fn is_segment(text: &str) -> bool {
     !matches!(text, "" | "." | "..")
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
 impl fmt::Display for TrustDomain {
@@ -140,7 +144,10 @@ mod tests {
     #[test]
     fn parses_the_parts_of_an_istio_identity() {
         let id = SpiffeId::parse("spiffe://cluster.local/ns/team-x/sa/test").unwrap();
-        assert_eq!((id.trust_domain(), id.namespace(), id.service_account()), ("cluster.local", "team-x", "test"));
+        assert_eq!(
+            (id.trust_domain(), id.namespace(), id.service_account()),
+            ("cluster.local", "team-x", "test")
+        );
         let domain = TrustDomain::parse("cluster.local").unwrap();
         assert_eq!(SpiffeId::new(&domain, "team-x", "test").unwrap(), id);
     }

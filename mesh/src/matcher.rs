@@ -1,0 +1,279 @@
+//! Matchers of strings, headers and addresses, as Envoy's `type.matcher.v3` defines them; compiled once, when configuration
+//! is read.
+//!
+//! Invariant: matching never allocates, except case-insensitive prefix, suffix and substring matching of non-ASCII text,
+//! which compares ASCII case only, as Envoy does.
+
+use std::fmt;
+
+/// A regular expression in RE2 syntax that must match the whole text. Equality is equality of the source.
+#[derive(Clone)]
+pub struct Regex {
+    source: String,
+    compiled: regex::Regex,
+}
+
+/// A regular expression was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegexError {
+    /// Longer than [`MAX_REGEX`] bytes.
+    #[error("the regular expression has {0} bytes, at most {MAX_REGEX} are accepted")]
+    TooLong(usize),
+    /// Not valid RE2 syntax, or too large once compiled.
+    #[error("{0:?} is not a valid regular expression: {1}")]
+    Syntax(String, String),
+}
+
+/// Longest regular expression accepted. Istio accepts 1024; what it generates around a value may be a little longer.
+pub const MAX_REGEX: usize = 4096;
+/// Upper bound of a compiled expression's memory.
+const MAX_COMPILED: usize = 1 << 20;
+
+/// How a text is compared. An empty prefix, suffix or substring matches every text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StringPattern {
+    /// The whole text.
+    Exact(String),
+    /// Its beginning.
+    Prefix(String),
+    /// Its end.
+    Suffix(String),
+    /// Anywhere in it.
+    Contains(String),
+    /// The whole text matches the expression.
+    Regex(Regex),
+}
+
+/// `type.matcher.v3.StringMatcher`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StringMatcher {
+    /// What to look for.
+    pub pattern: StringPattern,
+    /// Compare without regard to ASCII case. Has no effect on a regular expression.
+    pub ignore_case: bool,
+}
+
+/// `config.route.v3.HeaderMatcher`, of routes and of authorization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderMatcher {
+    /// Lower-case name; pseudo headers (`:authority`, `:method`, `:path`, `:scheme`) included.
+    pub name: String,
+    /// What the value must be.
+    pub value: HeaderValueMatch,
+    /// Negates the outcome. An absent header never matches a value, inverted or not, unless `missing_as_empty`.
+    pub invert: bool,
+    /// Treat an absent header as an empty value.
+    pub missing_as_empty: bool,
+}
+
+/// What a header matcher asks of the value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderValueMatch {
+    /// The header is there (`true`) or is not (`false`).
+    Present(bool),
+    /// The value, several lines joined with `,`, matches.
+    Value(StringMatcher),
+}
+
+/// `config.route.v3.QueryParameterMatcher`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueryMatcher {
+    /// Name of the parameter, compared exactly.
+    pub name: String,
+    /// `None`: present with any value.
+    pub value: Option<StringMatcher>,
+}
+
+impl Regex {
+    /// Compiles an expression; it will be matched against whole texts only.
+    pub fn parse(source: &str) -> Result<Self, RegexError> {
+        if source.len() > MAX_REGEX {
+            return Err(RegexError::TooLong(source.len()));
+        }
+        let build = |text: &str| regex::RegexBuilder::new(text).size_limit(MAX_COMPILED).build();
+        // The bare source first: `a)(b` must not become valid by being wrapped.
+        let compiled = build(source).and_then(|_| build(&format!("^(?:{source})$")));
+        match compiled {
+            Ok(compiled) => Ok(Self {
+                source: source.to_owned(),
+                compiled,
+            }),
+            Err(error) => {
+                let reason = error.to_string();
+                let reason = reason
+                    .lines()
+                    .last()
+                    .unwrap_or_default()
+                    .trim_start_matches("error: ")
+                    .to_owned();
+                Err(RegexError::Syntax(source.to_owned(), reason))
+            }
+        }
+    }
+
+    /// The expression as it was configured.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether the whole text matches.
+    pub fn matches(&self, text: &str) -> bool {
+        self.compiled.is_match(text)
+    }
+}
+
+impl StringMatcher {
+    /// The text, case-sensitive.
+    pub fn exact(text: impl Into<String>) -> Self {
+        Self {
+            pattern: StringPattern::Exact(text.into()),
+            ignore_case: false,
+        }
+    }
+
+    /// A beginning, case-sensitive.
+    pub fn prefix(text: impl Into<String>) -> Self {
+        Self {
+            pattern: StringPattern::Prefix(text.into()),
+            ignore_case: false,
+        }
+    }
+
+    /// An end, case-sensitive.
+    pub fn suffix(text: impl Into<String>) -> Self {
+        Self {
+            pattern: StringPattern::Suffix(text.into()),
+            ignore_case: false,
+        }
+    }
+
+    /// A whole-text regular expression.
+    pub fn regex(regex: Regex) -> Self {
+        Self {
+            pattern: StringPattern::Regex(regex),
+            ignore_case: false,
+        }
+    }
+
+    /// The same pattern without regard to ASCII case.
+    pub fn ignoring_case(self) -> Self {
+        Self {
+            ignore_case: true,
+            ..self
+        }
+    }
+
+    /// Whether the text matches.
+    pub fn matches(&self, text: &str) -> bool {
+        let same = |a: &str, b: &str| {
+            if self.ignore_case {
+                a.eq_ignore_ascii_case(b)
+            } else {
+                a == b
+            }
+        };
+        match &self.pattern {
+            StringPattern::Exact(want) => same(text, want),
+            StringPattern::Prefix(want) => text.get(..want.len()).is_some_and(|head| same(head, want)),
+            StringPattern::Suffix(want) => text
+                .len()
+                .checked_sub(want.len())
+                .and_then(|at| text.get(at..))
+                .is_some_and(|tail| same(tail, want)),
+            StringPattern::Contains(want) if self.ignore_case => {
+                want.is_empty()
+                    || text
+                        .as_bytes()
+                        .windows(want.len())
+                        .any(|part| part.eq_ignore_ascii_case(want.as_bytes()))
+            }
+            StringPattern::Contains(want) => text.contains(want.as_str()),
+            StringPattern::Regex(regex) => regex.matches(text),
+        }
+    }
+}
+
+impl HeaderMatcher {
+    /// Whether a header with this value (several lines joined with `,`), or its absence, matches.
+    pub fn matches(&self, value: Option<&str>) -> bool {
+        match &self.value {
+            HeaderValueMatch::Present(expected) => (value.is_some() == *expected) != self.invert,
+            HeaderValueMatch::Value(matcher) => match value.or(self.missing_as_empty.then_some("")) {
+                Some(value) => matcher.matches(value) != self.invert,
+                None => false,
+            },
+        }
+    }
+}
+
+impl PartialEq for Regex {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Eq for Regex {}
+
+impl fmt::Debug for Regex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "/{}/", self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(matcher: &StringMatcher, text: &str, expect: bool) {
+        assert_eq!(matcher.matches(text), expect, "{matcher:?} {text:?}");
+    }
+
+    #[test]
+    fn strings_match_by_their_form() {
+        let regex = |source| StringMatcher::regex(Regex::parse(source).unwrap());
+        check(&StringMatcher::exact("a"), "a", true);
+        check(&StringMatcher::exact("a"), "A", false);
+        check(&StringMatcher::exact("a").ignoring_case(), "A", true);
+        check(&StringMatcher::prefix("ab"), "abc", true);
+        check(&StringMatcher::prefix("ab"), "a", false);
+        check(&StringMatcher::prefix("ab"), "aé", false);
+        check(&StringMatcher::suffix("bc"), "abc", true);
+        check(&StringMatcher::suffix("bc").ignoring_case(), "aBC", true);
+        check(&StringMatcher::suffix("abcd"), "bcd", false);
+        check(&regex("a|b"), "b", true);
+        check(&regex("a|b"), "ab", false);
+        check(&regex(".*/ns/team-x/.*"), "spiffe://td/ns/team-x/sa/test", true);
+        let contains = StringMatcher {
+            pattern: StringPattern::Contains("BC".into()),
+            ignore_case: true,
+        };
+        check(&contains, "abcd", true);
+        check(&contains, "abd", false);
+    }
+
+    #[test]
+    fn an_expression_cannot_escape_its_anchors() {
+        assert!(Regex::parse("a)(b").is_err());
+        assert!(Regex::parse("(").is_err());
+        assert!(Regex::parse(&"a".repeat(MAX_REGEX + 1)).is_err());
+        assert!(Regex::parse("(a{1000}){1000}").is_err());
+    }
+
+    #[test]
+    fn an_absent_header_matches_no_value_even_inverted() {
+        let header = |value, invert, missing_as_empty| HeaderMatcher {
+            name: "x".into(),
+            value,
+            invert,
+            missing_as_empty,
+        };
+        let value = || HeaderValueMatch::Value(StringMatcher::exact("a"));
+        assert!(header(value(), false, false).matches(Some("a")));
+        assert!(!header(value(), true, false).matches(Some("a")));
+        assert!(!header(value(), true, false).matches(None));
+        assert!(header(value(), true, true).matches(None));
+        assert!(header(HeaderValueMatch::Present(true), true, false).matches(None));
+        assert!(header(HeaderValueMatch::Present(false), false, false).matches(None));
+    }
+}
