@@ -1,1 +1,22 @@
-//! certs
+//! Identity: who we are, whom we trust, and how a peer proves who it is.
+//!
+//! Invariants: chains are verified by webpki, never here; every check that depends on time takes `now`; private keys
+//! never reach `Debug` output, errors or logs; what is current is read at each handshake, so that a rotation needs no new
+//! configuration and ends no connection. The only user of the certificate-writing and -reading libraries.
+
+mod bundle;
+mod ca;
+mod certificate;
+mod crypto;
+mod identity;
+mod issue;
+mod pem;
+pub mod svid;
+
+pub use bundle::{MAX_ROOTS, Roots, RootsError, TrustBundle};
+pub use ca::CertificateAuthority;
+pub use certificate::{Certificate, CertificateError, KeyUsage};
+pub use crypto::provider;
+pub use identity::{Identity, IdentityError, MAX_CHAIN};
+pub use issue::{BACKDATE, CaRequest, DEFAULT_CA_LIFETIME, DEFAULT_LIFETIME, IssueError, LeafRequest, MAX_CSR, San};
+pub use svid::{Svid, SvidError};
