@@ -1,1 +1,3 @@
-//! cli
+//! What the `sallyport` program is made of: its subcommands, and the [`lab`] that `sallyport demo` and the integration tests run.
+
+pub mod lab;

@@ -1,1 +1,3 @@
-fn main(){}
+//! The `sallyport` program.
+
+fn main() {}

@@ -1,0 +1,129 @@
+//! A call before it is made: what curl's command line is to curl.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use hyper::{
+    Method, Uri,
+    body::Bytes,
+    header::{HeaderName, HeaderValue},
+};
+use rustls::ClientConfig;
+
+use super::Failure;
+
+/// One request and the way it is to go.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub(super) method: Method,
+    pub(super) url: Uri,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) body: Bytes,
+    pub(super) proxy: Option<SocketAddr>,
+    pub(super) connect_to: Option<SocketAddr>,
+    pub(super) own_tls: Option<(Arc<ClientConfig>, String)>,
+}
+
+impl Call {
+    /// A request with any method.
+    pub fn new(method: Method, url: Uri) -> Self {
+        Self {
+            method,
+            url,
+            headers: Vec::new(),
+            body: Bytes::new(),
+            proxy: None,
+            connect_to: None,
+            own_tls: None,
+        }
+    }
+
+    /// `curl URL`.
+    pub fn get(url: &'static str) -> Self {
+        Self::new(Method::GET, Uri::from_static(url))
+    }
+
+    /// `curl -I URL`.
+    pub fn head(url: &'static str) -> Self {
+        Self::new(Method::HEAD, Uri::from_static(url))
+    }
+
+    /// Adds a header.
+    pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
+        let header = (HeaderName::from_static(name), HeaderValue::from_static(value));
+        self.headers.push(header);
+        self
+    }
+
+    /// Sends a body.
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Goes through an HTTP proxy: absolute form for `http`, `CONNECT` for `https`.
+    pub fn through(mut self, proxy: SocketAddr) -> Self {
+        self.proxy = Some(proxy);
+        self
+    }
+
+    /// Connects to an address instead of where the host's name leads.
+    pub fn connect_to(mut self, address: SocketAddr) -> Self {
+        self.connect_to = Some(address);
+        self
+    }
+
+    /// Speaks TLS with this configuration to a server called `name`, whatever the URL says: what only a sidecar should do.
+    pub fn over_tls(mut self, config: Arc<ClientConfig>, name: impl Into<String>) -> Self {
+        self.own_tls = Some((config, name.into()));
+        self
+    }
+
+    pub(super) fn is_https(&self) -> bool {
+        self.url.scheme_str() == Some("https")
+    }
+
+    pub(super) fn host(&self) -> Result<&str, Failure> {
+        self.url
+            .host()
+            .ok_or_else(|| Failure::Url(format!("{} has no host", self.url)))
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.url.port_u16().unwrap_or(if self.is_https() { 443 } else { 80 })
+    }
+
+    /// `host:port` for a tunnel; for a request's Host header the port only if the URL has one.
+    pub(super) fn authority(&self) -> Result<String, Failure> {
+        let host = self.host()?;
+        Ok(match self.url.port_u16() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        })
+    }
+}
+
+/// The call as a curl command.
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("curl -s")?;
+        match self.method {
+            Method::GET => {}
+            Method::HEAD => f.write_str(" -I")?,
+            _ => write!(f, " -X {}", self.method)?,
+        }
+        for (name, value) in &self.headers {
+            write!(f, " -H '{name}: {}'", value.to_str().unwrap_or("…"))?;
+        }
+        if let Some(proxy) = self.proxy {
+            write!(f, " -x http://{proxy}")?;
+        }
+        if let Some(address) = self.connect_to {
+            write!(f, " --connect-to ::{address}")?;
+        }
+        // A bare domain is how people type it.
+        let url = self.url.to_string();
+        let bare = self.url.path_and_query().is_none_or(|path| path.as_str() == "/");
+        let url = if bare { url.trim_end_matches('/') } else { &url };
+        write!(f, " {url}")
+    }
+}
