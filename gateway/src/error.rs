@@ -14,7 +14,7 @@ use crate::flags::Flag;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
     /// The request on the wire breaks HTTP.
-    #[error("bad request: {0}")]
+    #[error("bad request: {}", .0.details())]
     Request(BadRequest),
     /// No virtual host or no route matches.
     #[error("no route matches")]
