@@ -3,7 +3,10 @@
 //! The parts are real: real sockets, real DNS, real TLS, real HTTP. Only the addresses are made up, by [`network`].
 
 pub mod client;
+pub mod cluster;
 pub mod dns;
+pub mod log;
+pub mod manifests;
 pub mod network;
 pub mod outside;
 pub mod pki;

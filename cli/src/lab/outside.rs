@@ -25,7 +25,7 @@ use super::{
 pub mod pages;
 
 /// A page: takes a whole request, gives a whole response.
-pub type Page = Arc<dyn Fn(&Accepted, Request<Bytes>) -> Response<Full<Bytes>> + Send + Sync>;
+pub type Page = Arc<dyn Fn(&Accepted, &Request<Bytes>) -> Response<Full<Bytes>> + Send + Sync>;
 
 /// A web site.
 pub struct Site {

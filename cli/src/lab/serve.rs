@@ -103,7 +103,7 @@ async fn http2(stream: impl AsyncRead + AsyncWrite + Unpin, peer: Accepted, page
 async fn answer(peer: Accepted, page: &Page, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let response = match Limited::new(body, MAX_BODY).collect().await {
-        Ok(body) => page(&peer, Request::from_parts(head, body.to_bytes())),
+        Ok(body) => page(&peer, &Request::from_parts(head, body.to_bytes())),
         Err(error) => {
             let mut response = Response::new(Full::from(format!("request body: {error}\n")));
             *response.status_mut() = StatusCode::BAD_REQUEST;

@@ -30,13 +30,13 @@ pub const TEAPOT: &str = r"
 ";
 
 /// `example.com`: one page, whatever the path.
-pub fn example_com(_: &Accepted, _: Request<Bytes>) -> Response<Full<Bytes>> {
+pub fn example_com(_: &Accepted, _: &Request<Bytes>) -> Response<Full<Bytes>> {
     let page = "<!doctype html>\n<title>Example Domain</title>\n<h1>Example Domain</h1>\n<p>For use in examples.</p>\n";
     reply(StatusCode::OK, HTML, page)
 }
 
 /// `httpbin.org`: says what it was asked.
-pub fn httpbin_org(peer: &Accepted, request: Request<Bytes>) -> Response<Full<Bytes>> {
+pub fn httpbin_org(peer: &Accepted, request: &Request<Bytes>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     match path {
         "/" => reply(
@@ -46,7 +46,7 @@ pub fn httpbin_org(peer: &Accepted, request: Request<Bytes>) -> Response<Full<By
         ),
         "/headers" => json(&json!({ "headers": headers(request.headers()) })),
         "/ip" => json(&json!({ "origin": peer.remote.ip() })),
-        "/get" | "/post" | "/anything" => json(&echo(peer, &request)),
+        "/get" | "/post" | "/anything" => json(&echo(peer, request)),
         _ => match path.strip_prefix("/status/").and_then(|code| code.parse().ok()) {
             Some(code) => status(code),
             None => reply(StatusCode::NOT_FOUND, TEXT, "not found\n"),
@@ -55,7 +55,7 @@ pub fn httpbin_org(peer: &Accepted, request: Request<Bytes>) -> Response<Full<By
 }
 
 /// `storage.googleapis.com`: a bucket with one object.
-pub fn storage_googleapis_com(_: &Accepted, request: Request<Bytes>) -> Response<Full<Bytes>> {
+pub fn storage_googleapis_com(_: &Accepted, request: &Request<Bytes>) -> Response<Full<Bytes>> {
     match request.uri().path() {
         "/bucket/hello" => reply(StatusCode::OK, TEXT, "Hello, World!\n"),
         _ => reply(StatusCode::NOT_FOUND, TEXT, "no such object\n"),
@@ -63,7 +63,7 @@ pub fn storage_googleapis_com(_: &Accepted, request: Request<Bytes>) -> Response
 }
 
 /// The metadata server: the identity a workload acts under.
-pub fn metadata(_: &Accepted, request: Request<Bytes>) -> Response<Full<Bytes>> {
+pub fn metadata(_: &Accepted, request: &Request<Bytes>) -> Response<Full<Bytes>> {
     if request
         .headers()
         .get("metadata-flavor")
