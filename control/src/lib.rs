@@ -1,1 +1,4 @@
-//! control
+//! The control plane: Istio's resources in, a configuration for every proxy out.
+
+pub mod diag;
+pub mod istio;

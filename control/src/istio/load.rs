@@ -1,0 +1,188 @@
+//! A directory of files to objects.
+//!
+//! Reads `*.yaml` and `*.yml` at any depth. Names that begin with a dot are passed over, as are symbolic links to directories:
+//! a mounted ConfigMap keeps its versions in such directories and links each file to the current one.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    metadata::ObjectId,
+    object::{Object, Objects},
+    path::FieldPath,
+    read::{self, FileContent},
+};
+use crate::diag::{Code, Diagnostic, Location, Severity};
+
+/// What a directory has.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Objects that may be applied.
+    pub objects: Objects,
+    /// What is wrong or questionable, in order.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Objects of kinds that concern no proxy, such as Deployments.
+    pub skipped: Vec<Skipped>,
+    /// Objects that are there but may not be applied.
+    pub(crate) rejected: BTreeSet<ObjectId>,
+    /// Files with something in them that could not be read; what they held before cannot be called deleted.
+    pub(crate) unreadable: BTreeSet<Arc<str>>,
+    /// Whether files may be missing from this picture.
+    pub(crate) incomplete: bool,
+}
+
+/// An object of a kind that concerns no proxy.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Skipped {
+    /// The object.
+    pub object: ObjectId,
+    /// Where it is.
+    pub location: Location,
+}
+
+/// Bytes of one file.
+const MAX_FILE: u64 = 4 << 20;
+/// Files of one directory, at all depths.
+const MAX_FILES: usize = 10_000;
+/// Depth of directories.
+const MAX_DEPTH: usize = 16;
+
+/// Reads a directory, or a single file. Never fails: what cannot be read is a diagnostic.
+pub fn load(path: &Path) -> Loaded {
+    let mut loaded = Loaded::default();
+    let mut files = Vec::new();
+    if path.is_file() {
+        files.push(path.to_owned());
+    } else if let Err((place, reason)) = collect(path, 0, &mut files) {
+        loaded.incomplete = true;
+        loaded.unreadable(&file_name(&place), reason);
+    }
+    files.sort();
+    for file in &files {
+        loaded.file(file);
+    }
+    loaded.finish()
+}
+
+/// Finds the files below a directory.
+fn collect(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), (PathBuf, String)> {
+    let fail = |error: io::Error| (directory.to_owned(), format!("cannot be read: {error}"));
+    if depth > MAX_DEPTH {
+        return Err((
+            directory.to_owned(),
+            format!("is nested deeper than {MAX_DEPTH} directories"),
+        ));
+    }
+    for entry in fs::read_dir(directory).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        let path = entry.path();
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        if entry.file_type().map_err(fail)?.is_dir() {
+            collect(&path, depth + 1, files)?;
+        } else if is_yaml(&path) && path.is_file() {
+            if files.len() >= MAX_FILES {
+                return Err((directory.to_owned(), format!("has more than {MAX_FILES} files")));
+            }
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn is_yaml(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
+fn read_file(path: &Path) -> Result<String, String> {
+    let bytes = fs::metadata(path).and_then(|metadata| match metadata.len() {
+        0..=MAX_FILE => fs::read(path).map(Some),
+        _ => Ok(None),
+    });
+    let bytes = bytes.map_err(|error| format!("cannot be read: {error}"))?;
+    let bytes = bytes.ok_or_else(|| format!("is larger than {MAX_FILE} bytes"))?;
+    String::from_utf8(bytes)
+        .map_err(|error| format!("is not UTF-8 text: bad byte at {}", error.utf8_error().valid_up_to()))
+}
+
+fn file_name(path: &Path) -> Arc<str> {
+    path.to_string_lossy().into()
+}
+
+impl Loaded {
+    fn file(&mut self, path: &Path) {
+        let name = file_name(path);
+        match read_file(path) {
+            Ok(text) => self.add(&name, read::read(&name, &text)),
+            Err(reason) => self.unreadable(&name, reason),
+        }
+    }
+
+    fn add(&mut self, name: &Arc<str>, content: FileContent) {
+        self.diagnostics.extend(content.diagnostics);
+        self.rejected.extend(content.rejected);
+        self.skipped.extend(
+            content
+                .skipped
+                .into_iter()
+                .map(|(object, location)| Skipped { object, location }),
+        );
+        if content.unnamed {
+            self.unreadable.insert(Arc::clone(name));
+        }
+        for object in content.objects {
+            self.object(object);
+        }
+    }
+
+    /// Adds an object; two of the same name are both refused, for files have no order that could decide.
+    fn object(&mut self, object: Arc<Object>) {
+        if let Some(first) = self.objects.by_id(&object.id) {
+            let first_at = first.locate(&FieldPath::ROOT);
+            self.diagnostics.push(Diagnostic {
+                location: Some(object.locate(&FieldPath::ROOT)),
+                object: Some(object.id.clone()),
+                field: String::new(),
+                code: Code::Duplicate,
+                severity: Severity::Error,
+                message: format!("is already defined at {first_at}"),
+                advice: Some("remove one of the two; neither is applied".into()),
+            });
+            self.rejected.insert(object.id.clone());
+        } else {
+            self.objects.insert(object);
+        }
+    }
+
+    fn unreadable(&mut self, file: &Arc<str>, reason: String) {
+        self.unreadable.insert(Arc::clone(file));
+        self.diagnostics.push(Diagnostic {
+            location: Some(Location {
+                file: Arc::clone(file),
+                line: 1,
+                column: 1,
+            }),
+            object: None,
+            field: String::new(),
+            code: Code::Unreadable,
+            severity: Severity::Error,
+            message: reason,
+            advice: None,
+        });
+    }
+
+    fn finish(mut self) -> Self {
+        for id in &self.rejected {
+            self.objects.remove(id);
+        }
+        self.diagnostics.sort();
+        self.skipped.sort();
+        self
+    }
+}

@@ -1,0 +1,168 @@
+//! One object of any kind, and all objects of a configuration.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    authorization_policy::AuthorizationPolicy,
+    destination_rule::DestinationRule,
+    gateway::Gateway,
+    kubernetes::{EndpointSlice, Namespace, Service},
+    metadata::{Metadata, ObjectId},
+    path::FieldPath,
+    peer_authentication::PeerAuthentication,
+    service_entry::ServiceEntry,
+    sidecar::Sidecar,
+    virtual_service::VirtualService,
+    yaml::Node,
+};
+use crate::diag::Location;
+
+/// An object: what it says, and where it says it.
+#[derive(Debug)]
+pub struct Object {
+    /// Which one it is.
+    pub id: ObjectId,
+    /// Its labels and annotations.
+    pub metadata: Metadata,
+    /// What it says.
+    pub spec: Spec,
+    pub(super) source: Source,
+}
+
+/// Where an object was read.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) file: Arc<str>,
+    pub(super) root: Arc<Node>,
+}
+
+/// All objects of a configuration, each once, in order of kind, namespace and name.
+#[derive(Debug, Clone, Default)]
+pub struct Objects(BTreeMap<ObjectId, Arc<Object>>);
+
+/// A kind of object that is read.
+pub trait Kind: Sized + 'static {
+    /// The kind's name.
+    const NAME: &'static str;
+
+    /// The content, if it is of this kind.
+    fn of(spec: &Spec) -> Option<&Self>;
+}
+
+macro_rules! kinds {
+    ($($name:ident),+ $(,)?) => {
+        /// The content of an object, by kind.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Spec {
+            $(
+                #[doc = concat!("A ", stringify!($name), ".")]
+                $name($name),
+            )+
+        }
+
+        impl Spec {
+            /// The kind's name.
+            pub fn kind(&self) -> &'static str {
+                match self {
+                    $(Self::$name(_) => stringify!($name),)+
+                }
+            }
+        }
+
+        $(impl Kind for $name {
+            const NAME: &'static str = stringify!($name);
+
+            #[allow(clippy::match_wildcard_for_single_variants, reason = "written once for every kind")]
+            fn of(spec: &Spec) -> Option<&Self> {
+                match spec {
+                    Spec::$name(content) => Some(content),
+                    _ => None,
+                }
+            }
+        })+
+    };
+}
+
+kinds! {
+    AuthorizationPolicy, DestinationRule, EndpointSlice, Gateway, Namespace, PeerAuthentication, Service, ServiceEntry, Sidecar,
+    VirtualService,
+}
+
+impl Object {
+    /// The object's namespace; empty for cluster-scoped kinds.
+    pub fn namespace(&self) -> &str {
+        &self.id.namespace
+    }
+
+    /// The object's name.
+    pub fn name(&self) -> &str {
+        &self.id.name
+    }
+
+    /// Where a field is, or what is around it if it is not written.
+    pub fn locate(&self, path: &FieldPath<'_>) -> Location {
+        self.source.locate(path)
+    }
+}
+
+impl Source {
+    pub(super) fn locate(&self, path: &FieldPath<'_>) -> Location {
+        let position = self.root.locate(path);
+        Location {
+            file: Arc::clone(&self.file),
+            line: position.line,
+            column: position.column,
+        }
+    }
+}
+
+impl Objects {
+    /// Every object of a kind, in order of namespace and name.
+    pub fn of<K: Kind>(&self) -> impl Iterator<Item = (&Arc<Object>, &K)> {
+        let from = ObjectId::new(K::NAME, "", "");
+        let same = self.0.range(from..).take_while(|(id, _)| id.kind == K::NAME);
+        same.filter_map(|(_, object)| K::of(&object.spec).map(|content| (object, content)))
+    }
+
+    /// One object of a kind.
+    pub fn get<K: Kind>(&self, namespace: &str, name: &str) -> Option<(&Arc<Object>, &K)> {
+        let object = self.by_id(&ObjectId::new(K::NAME, namespace, name))?;
+        K::of(&object.spec).map(|content| (object, content))
+    }
+
+    /// One object.
+    pub fn by_id(&self, id: &ObjectId) -> Option<&Arc<Object>> {
+        self.0.get(id)
+    }
+
+    /// Every object.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Object>> {
+        self.0.values()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds an object; one of the same name is replaced and returned.
+    pub fn insert(&mut self, object: Arc<Object>) -> Option<Arc<Object>> {
+        self.0.insert(object.id.clone(), object)
+    }
+
+    /// Takes an object out.
+    pub fn remove(&mut self, id: &ObjectId) -> Option<Arc<Object>> {
+        self.0.remove(id)
+    }
+}
+
+impl FromIterator<Arc<Object>> for Objects {
+    fn from_iter<I: IntoIterator<Item = Arc<Object>>>(objects: I) -> Self {
+        Self(objects.into_iter().map(|object| (object.id.clone(), object)).collect())
+    }
+}
