@@ -163,12 +163,18 @@ impl Rbac {
     /// Whether the request may pass, and the policy that decided, if one did.
     pub fn decide<F: Facts + ?Sized>(&self, facts: &F) -> (bool, Option<&PolicyName>) {
         let matched = self.first_match(facts);
-        let allowed = match self.action {
-            RbacAction::Allow => matched.is_some(),
-            RbacAction::Deny => matched.is_none(),
-            RbacAction::Log => true,
-        };
-        (allowed, matched)
+        (self.action.allows(matched.is_some()), matched)
+    }
+}
+
+impl RbacAction {
+    /// Whether a request may pass, given that one of the action's policies matched it or none did.
+    pub fn allows(self, matched: bool) -> bool {
+        match self {
+            Self::Allow => matched,
+            Self::Deny => !matched,
+            Self::Log => true,
+        }
     }
 }
 
