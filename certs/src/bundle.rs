@@ -30,6 +30,15 @@ pub struct TrustBundle {
     domains: BTreeMap<TrustDomain, Roots>,
 }
 
+/// Whom a peer's certificate must lead to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// Members of the mesh: a peer must hold an SVID that leads to the roots of its own trust domain.
+    Mesh(TrustBundle),
+    /// Anybody these roots vouch for, such as the public web or one partner's authority.
+    Roots(Roots),
+}
+
 /// Why a set of roots cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RootsError {
@@ -84,17 +93,10 @@ impl Roots {
     /// operator wrote, single certificates that cannot be read are left out: the store is not theirs to repair.
     pub fn system() -> Result<Self, RootsError> {
         let found = rustls_native_certs::load_native_certs();
-        let mut anchors = RootCertStore::empty();
-        let usable: Vec<_> = found
-            .certs
-            .into_iter()
-            .filter(|der| anchors.add(der.clone()).is_ok())
-            .collect();
-        if usable.is_empty() {
-            let reasons: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-            return Err(RootsError::System(reasons.join("; ")));
-        }
-        Self::assemble(usable, anchors)
+        Self::usable(
+            found.certs,
+            &found.errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        )
     }
 
     /// The certificates, in order.
@@ -115,6 +117,18 @@ impl Roots {
     /// For verifying clients: the chain and its purpose, no names.
     pub(crate) fn clients(&self) -> &dyn ClientCertVerifier {
         &*self.clients
+    }
+
+    fn usable(found: Vec<CertificateDer<'static>>, complaints: &[String]) -> Result<Self, RootsError> {
+        let mut anchors = RootCertStore::empty();
+        let usable: Vec<_> = found
+            .into_iter()
+            .filter(|der| anchors.add(der.clone()).is_ok())
+            .collect();
+        if usable.is_empty() {
+            return Err(RootsError::System(complaints.join("; ")));
+        }
+        Self::assemble(usable, anchors)
     }
 
     fn assemble(certificates: Vec<CertificateDer<'static>>, anchors: RootCertStore) -> Result<Self, RootsError> {
@@ -210,6 +224,16 @@ mod tests {
             Roots::new(vec![der; MAX_ROOTS + 1]),
             Err(RootsError::TooMany(MAX_ROOTS + 1))
         );
+    }
+
+    #[test]
+    fn of_the_systems_roots_the_usable_ones_count() {
+        let good = root("a").certificate().der.clone();
+        let broken = CertificateDer::from(b"broken".to_vec());
+        let roots = Roots::usable(vec![broken.clone(), good.clone()], &[]).unwrap();
+        assert_eq!(roots.certificates(), [good]);
+        let none = Roots::usable(vec![broken], &["unreadable".to_owned()]);
+        assert_eq!(none, Err(RootsError::System("unreadable".to_owned())));
     }
 
     #[test]

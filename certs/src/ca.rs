@@ -28,7 +28,7 @@ impl CertificateAuthority {
         let params = request.params(now, None, BasicConstraints::Unconstrained)?;
         let der = params.self_signed(&key).map_err(signing)?.der().clone();
         let roots = Roots::new(vec![der.clone()]).expect("one certificate, just made");
-        Self::assemble(der, Vec::new(), roots, key)
+        Self::assemble(&der, Vec::new(), roots, key)
     }
 
     /// Makes an authority below this one that may sign leaves only.
@@ -40,18 +40,18 @@ impl CertificateAuthority {
         let intermediates = std::iter::once(der.clone())
             .chain(self.intermediates.iter().cloned())
             .collect();
-        Self::assemble(der, intermediates, self.roots.clone(), key)
+        Self::assemble(&der, intermediates, self.roots.clone(), key)
     }
 
     /// Joins what was read from storage. The caller has checked that the chain ends at a root.
     pub(crate) fn assemble(
-        der: CertificateDer<'static>,
+        der: &CertificateDer<'_>,
         intermediates: Vec<CertificateDer<'static>>,
         roots: Roots,
         key: KeyPair,
     ) -> Result<Self, IssueError> {
-        let certificate = Certificate::parse(&der)?;
-        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(signing)?;
+        let certificate = Certificate::parse(der)?;
+        let issuer = Issuer::from_ca_cert_der(der, key).map_err(signing)?;
         Ok(Self {
             certificate,
             intermediates,

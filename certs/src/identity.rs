@@ -214,7 +214,7 @@ mod tests {
         let text = format!("{identity:?} {identity:#?}");
         assert!(text.contains("spiffe://td/ns/a/sa/b"), "{text}");
         assert!(
-            !text.contains(&format!("{:?}", &secret[secret.len() / 2..][..4]).trim_matches(['[', ']'])[..]),
+            !text.contains(format!("{:?}", &secret[secret.len() / 2..][..4]).trim_matches(['[', ']'])),
             "{text}"
         );
         let pem = identity.key_pem();
