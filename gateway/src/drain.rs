@@ -1,0 +1,106 @@
+//! Who owns a worker's tasks, and how they end: stop accepting, finish, deadline, abort.
+//!
+//! Invariant: every task of a worker is spawned here, runs on the worker's thread and is gone when the worker is.
+
+use std::{cell::Cell, future::Future, rc::Rc};
+
+use tokio::sync::{Notify, watch};
+
+/// The owner of one worker's tasks. Clones are handles to the same owner.
+#[derive(Clone)]
+pub(crate) struct Drain {
+    draining: watch::Receiver<bool>,
+    tasks: Rc<Tasks>,
+}
+
+#[derive(Default)]
+struct Tasks {
+    running: Cell<usize>,
+    ended: Notify,
+}
+
+/// Counts a task until it is dropped, however that happens.
+struct Running(Rc<Tasks>);
+
+impl Drain {
+    /// An owner that begins to drain when `draining` turns true, or when its sender is gone.
+    pub(crate) fn new(draining: watch::Receiver<bool>) -> Self {
+        Self {
+            draining,
+            tasks: Rc::default(),
+        }
+    }
+
+    /// Runs a task on this thread until it ends or the worker does.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let running = Running::new(&self.tasks);
+        tokio::task::spawn_local(async move {
+            task.await;
+            drop(running);
+        });
+    }
+
+    /// Whether tasks should come to an end.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
+    /// Waits until tasks should come to an end.
+    pub(crate) async fn draining(&self) {
+        // An error means that the sender is gone, and with it everybody who could still want the tasks.
+        let _ = self.draining.clone().wait_for(|draining| *draining).await;
+    }
+
+    /// Waits until no task runs.
+    pub(crate) async fn idle(&self) {
+        while self.tasks.running.get() > 0 {
+            self.tasks.ended.notified().await;
+        }
+    }
+}
+
+impl Running {
+    fn new(tasks: &Rc<Tasks>) -> Self {
+        tasks.running.set(tasks.running.get() + 1);
+        Self(tasks.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.set(self.0.running.get() - 1);
+        self.0.ended.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn is_idle_once_every_task_has_ended() {
+        LocalSet::new()
+            .run_until(async {
+                let (start, draining) = watch::channel(false);
+                let drain = Drain::new(draining);
+                for _ in 0..3 {
+                    let own = drain.clone();
+                    drain.spawn(async move { own.draining().await });
+                }
+                assert!(!drain.is_draining() && drain.tasks.running.get() == 3);
+                start.send_replace(true);
+                drain.idle().await;
+                assert!(drain.is_draining() && drain.tasks.running.get() == 0);
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn a_lost_owner_drains() {
+        let (start, draining) = watch::channel(false);
+        drop(start);
+        Drain::new(draining).draining().await;
+    }
+}

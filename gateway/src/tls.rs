@@ -1,0 +1,3 @@
+//! TLS: looking at it (`client_hello`), ending it (`accept`), beginning it (`connect`).
+
+pub(crate) mod client_hello;
