@@ -1,3 +1,6 @@
 //! What the `sallyport` program is made of: its subcommands, and the [`lab`] that `sallyport demo` and the integration tests run.
 
+pub mod demo;
 pub mod lab;
+pub mod shutdown;
+pub mod terminal;

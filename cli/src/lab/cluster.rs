@@ -85,7 +85,7 @@ pub fn sites(ca: &PublicCa) -> anyhow::Result<Vec<Site>> {
         Ok(Site {
             host: place.host,
             address: place.address.into(),
-            tls: ca.site(place.host)?,
+            identity: ca.certify(place.host)?,
             page: (place.page)(),
         })
     };

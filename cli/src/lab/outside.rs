@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc,
@@ -11,14 +10,15 @@ use std::{
     },
 };
 
+use certs::{Identity, Live};
 use gateway::network::{Accepted, Network};
 use http_body_util::Full;
 use hyper::{Request, Response, body::Bytes};
-use rustls::ServerConfig;
 use tokio::task::JoinSet;
 
 use super::{
     network::VirtualNetwork,
+    pki,
     serve::{self, Service},
 };
 
@@ -33,16 +33,21 @@ pub struct Site {
     pub host: &'static str,
     /// Its address.
     pub address: IpAddr,
-    /// How it speaks TLS on port 443.
-    pub tls: Arc<ServerConfig>,
+    /// What it shows on port 443.
+    pub identity: Identity,
     /// What it says.
     pub page: Page,
 }
 
 /// The running sites; they end when this is dropped.
 pub struct Outside {
-    requests: HashMap<&'static str, Arc<AtomicU64>>,
-    _servers: JoinSet<()>,
+    sites: HashMap<&'static str, Running>,
+    servers: JoinSet<()>,
+}
+
+struct Running {
+    requests: Arc<AtomicU64>,
+    shown: Arc<Live<Identity>>,
 }
 
 impl Outside {
@@ -50,10 +55,10 @@ impl Outside {
     ///
     /// # Errors
     /// Two sites share an address, or a socket cannot be had.
-    pub fn start(network: &VirtualNetwork, sites: impl IntoIterator<Item = Site>) -> io::Result<Self> {
+    pub fn start(network: &VirtualNetwork, sites: impl IntoIterator<Item = Site>) -> anyhow::Result<Self> {
         let mut outside = Self {
-            requests: HashMap::new(),
-            _servers: JoinSet::new(),
+            sites: HashMap::new(),
+            servers: JoinSet::new(),
         };
         for site in sites {
             outside.open(network, site)?;
@@ -61,25 +66,33 @@ impl Outside {
         Ok(outside)
     }
 
-    /// How many requests have reached a site, over whichever port.
+    /// How many requests have reached a site, over whichever port; 0 for an unknown site.
     pub fn requests(&self, host: &str) -> u64 {
-        self.requests.get(host).map_or(0, |count| count.load(Ordering::Relaxed))
+        let site = self.sites.get(host);
+        site.map_or(0, |site| site.requests.load(Ordering::Relaxed))
     }
 
-    fn open(&mut self, network: &VirtualNetwork, site: Site) -> io::Result<()> {
+    /// Has a site show another certificate to new connections. Nothing happens to an unknown site.
+    pub fn show(&self, host: &str, identity: Identity) {
+        if let Some(site) = self.sites.get(host) {
+            site.shown.replace(identity);
+        }
+    }
+
+    fn open(&mut self, network: &VirtualNetwork, site: Site) -> anyhow::Result<()> {
         let process = network.process(site.address);
-        let count = Arc::new(AtomicU64::new(0));
-        let page = counting(site.page, count.clone());
-        for (port, tls) in [(80, None), (443, Some(site.tls))] {
+        let (requests, shown) = (Arc::new(AtomicU64::new(0)), Arc::new(Live::new(site.identity)));
+        let page = counting(site.page, requests.clone());
+        for (port, tls) in [(80, None), (443, Some(pki::web_server(shown.clone())?))] {
             let listener = process.listen(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))?;
             let service = Service {
                 process: process.clone(),
                 tls,
                 page: page.clone(),
             };
-            self._servers.spawn(serve::serve(listener, service));
+            self.servers.spawn(serve::serve(listener, service));
         }
-        self.requests.insert(site.host, count);
+        self.sites.insert(site.host, Running { requests, shown });
         Ok(())
     }
 }

@@ -1,17 +1,28 @@
-//! TLS of the lab's own servers and applications: ordinary web TLS, made of `certs`' authorities and nothing of the mesh's.
+//! Authorities of the lab, and the TLS of what is not a proxy: web sites and applications.
 
 use std::{sync::Arc, time::SystemTime};
 
 use anyhow::Context as _;
-use certs::{CaRequest, CertificateAuthority, Identity, LeafRequest, Roots};
-use mesh::host::Host;
-use rustls::{ClientConfig, RootCertStore, ServerConfig, sign::SingleCertAndKey};
+use certs::{
+    CaRequest, CertificateAuthority, Identity, LeafRequest, Live, Names, ServerVerifier, Trust, Versions, Workload,
+};
+use mesh::{
+    host::Host,
+    id::{SpiffeId, TrustDomain},
+};
+use rustls::{ClientConfig, ServerConfig};
 
 const H2: &[u8] = b"h2";
 const HTTP_1_1: &[u8] = b"http/1.1";
 
 /// An authority that the outside trusts, and the mesh does not know.
 pub struct PublicCa(CertificateAuthority);
+
+/// The authority of a mesh.
+pub struct MeshCa {
+    trust_domain: TrustDomain,
+    authority: CertificateAuthority,
+}
 
 impl PublicCa {
     /// A new authority with a key of its own.
@@ -24,14 +35,14 @@ impl PublicCa {
             .with_context(|| format!("cannot make the public CA {name:?}"))
     }
 
-    /// How the web site `host` speaks TLS.
+    /// A certificate for the web site `host`.
     ///
     /// # Errors
     /// `host` is no host name, or its certificate cannot be made.
-    pub fn site(&self, host: &str) -> anyhow::Result<Arc<ServerConfig>> {
+    pub fn certify(&self, host: &str) -> anyhow::Result<Identity> {
         let request = LeafRequest::server(&Host::parse(host)?);
         let identity = self.0.issue(&request, SystemTime::now());
-        server(&identity.with_context(|| format!("cannot certify {host}"))?)
+        identity.with_context(|| format!("cannot certify {host}"))
     }
 
     /// The authority, to issue anything else.
@@ -44,34 +55,69 @@ impl PublicCa {
     /// # Errors
     /// The TLS library takes no such configuration.
     pub fn trusting(&self) -> anyhow::Result<Arc<ClientConfig>> {
-        client(self.0.roots())
+        let trust = Trust::Roots(self.0.roots().clone());
+        let verifier = ServerVerifier::new(Arc::new(Live::new(trust)), Names::Requested);
+        speaking_http(certs::client_config(None, Arc::new(verifier), Versions::ALL)?)
     }
 }
 
-/// A server that shows `identity` to everybody, speaking HTTP/2 or HTTP/1.1.
-///
-/// # Errors
-/// The TLS library takes no such configuration.
-pub fn server(identity: &Identity) -> anyhow::Result<Arc<ServerConfig>> {
-    let key = SingleCertAndKey::from(identity.certified_key().clone());
-    let mut config = ServerConfig::builder_with_provider(certs::provider())
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(key));
+impl MeshCa {
+    /// The authority of a new mesh.
+    ///
+    /// # Errors
+    /// `trust_domain` is none, or the key or the certificate cannot be made.
+    pub fn new(trust_domain: &str) -> anyhow::Result<Self> {
+        let trust_domain = TrustDomain::parse(trust_domain)?;
+        let authority = CertificateAuthority::root(&CaRequest::mesh(&trust_domain), SystemTime::now())?;
+        Ok(Self {
+            trust_domain,
+            authority,
+        })
+    }
+
+    /// The authority itself.
+    pub fn authority(&self) -> &CertificateAuthority {
+        &self.authority
+    }
+
+    /// Whom the members of the mesh trust: each other.
+    pub fn trust(&self) -> Trust {
+        Trust::Mesh(certs::TrustBundle::new(
+            self.trust_domain.clone(),
+            self.authority.roots().clone(),
+        ))
+    }
+
+    /// The credentials of a service account.
+    ///
+    /// # Errors
+    /// The names make no identity, or the certificate cannot be made.
+    pub fn workload(&self, namespace: &str, service_account: &str) -> anyhow::Result<Workload> {
+        let id = SpiffeId::new(&self.trust_domain, namespace, service_account)?;
+        let now = SystemTime::now();
+        let identity = self.authority.issue(&LeafRequest::svid(&id), now)?;
+        Ok(Workload::new(identity, self.trust(), now)?)
+    }
+
+    /// How a program that leaves its sidecar out speaks to a member of this mesh, with somebody's certificate or none.
+    ///
+    /// # Errors
+    /// The TLS library takes no such configuration.
+    pub fn calling(&self, caller: Option<&Workload>) -> anyhow::Result<Arc<ClientConfig>> {
+        let verifier = ServerVerifier::new(Arc::new(Live::new(self.trust())), Names::Listed(Vec::new()));
+        let identity = caller.map(|caller| caller.identity.clone());
+        speaking_http(certs::client_config(identity, Arc::new(verifier), Versions::ALL)?)
+    }
+}
+
+/// A web server that shows a certificate to everybody, and speaks HTTP/2 or HTTP/1.1.
+pub(super) fn web_server(identity: Arc<Live<Identity>>) -> anyhow::Result<Arc<ServerConfig>> {
+    let mut config = certs::server_config(identity, None, Versions::ALL)?;
     config.alpn_protocols = vec![H2.to_vec(), HTTP_1_1.to_vec()];
     Ok(Arc::new(config))
 }
 
-/// A client that trusts `roots`, shows nothing, and speaks HTTP/1.1.
-fn client(roots: &Roots) -> anyhow::Result<Arc<ClientConfig>> {
-    let mut store = RootCertStore::empty();
-    for certificate in roots.certificates() {
-        store.add(certificate.clone())?;
-    }
-    let mut config = ClientConfig::builder_with_provider(certs::provider())
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(store)
-        .with_no_client_auth();
+fn speaking_http(mut config: ClientConfig) -> anyhow::Result<Arc<ClientConfig>> {
     config.alpn_protocols = vec![HTTP_1_1.to_vec()];
     Ok(Arc::new(config))
 }

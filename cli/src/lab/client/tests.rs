@@ -38,7 +38,7 @@ impl World {
         let site = Site {
             host: "httpbin.org",
             address: SITE.into(),
-            tls: ca.site("httpbin.org").unwrap(),
+            identity: ca.certify("httpbin.org").unwrap(),
             page: Arc::new(pages::httpbin_org),
         };
         let outside = Outside::start(&network, [site]).unwrap();
@@ -142,6 +142,23 @@ async fn a_failure_says_how_far_the_call_came() {
     )
     .await;
     check(world.app(POD, &world.ca), "/no-host", "bad URL").await;
+}
+
+#[tokio::test]
+async fn an_impostor_is_not_believed_and_the_site_again_afterwards() {
+    let world = World::start().await;
+    let stranger = PublicCa::new("Stranger").unwrap().certify("httpbin.org").unwrap();
+    world.outside.show("httpbin.org", stranger);
+    let failure = world.send(Call::get("https://httpbin.org")).await.unwrap_err();
+    assert!(failure.to_string().contains("UnknownIssuer"), "{failure}");
+    world
+        .outside
+        .show("httpbin.org", world.ca.certify("httpbin.org").unwrap());
+    assert_eq!(
+        world.send(Call::get("https://httpbin.org")).await.unwrap().status,
+        StatusCode::OK
+    );
+    assert_eq!(world.outside.requests("httpbin.org"), 1);
 }
 
 #[tokio::test]

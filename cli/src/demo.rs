@@ -1,0 +1,7 @@
+//! `sallyport demo`: the whole tutorial in one process, each of its claims checked.
+
+pub mod claim;
+mod script;
+mod show;
+
+pub use script::script;

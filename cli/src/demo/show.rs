@@ -1,0 +1,162 @@
+//! Prints the walk through the tutorial.
+
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+use super::claim::{Caller, Chapter, Claim, Credentials, Evidence, Expected, Team};
+use crate::{
+    lab::client::{Failure, Reply},
+    terminal::Style,
+};
+
+/// Where the walk is printed, and how.
+pub(super) struct Show<W> {
+    out: W,
+    style: Style,
+}
+
+impl<W: Write> Show<W> {
+    pub(super) fn new(out: W, style: Style) -> Self {
+        Self { out, style }
+    }
+
+    pub(super) fn note(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out, "{text}")
+    }
+
+    pub(super) fn heading(&mut self, number: usize, chapter: &Chapter) -> io::Result<()> {
+        let title = self.style.bold(format!("{number}. {}", chapter.title));
+        writeln!(self.out, "\n{title}")?;
+        for line in wrap(chapter.about, 100) {
+            writeln!(self.out, "   {}", self.style.dim(line))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn applied(&mut self, files: &[&str], took: Duration) -> io::Result<()> {
+        for file in files {
+            let command = format!("kubectl apply -f examples/{file}");
+            writeln!(self.out, "   $ {}", self.style.command(command))?;
+        }
+        let took = format!("live after {} ms: every proxy has acknowledged it", took.as_millis());
+        writeln!(self.out, "   {}", self.style.dim(took))
+    }
+
+    pub(super) fn claim(&mut self, claim: &Claim, evidence: &Evidence, wrong: &[String]) -> io::Result<()> {
+        let mark = if wrong.is_empty() {
+            self.style.good("✔")
+        } else {
+            self.style.bad("✘")
+        };
+        writeln!(self.out, "\n {mark} {}", claim.text)?;
+        writeln!(
+            self.out,
+            "   {} $ {}{}",
+            who(claim.caller),
+            self.style.command(&claim.call),
+            times(claim.times)
+        )?;
+        self.detail("expected", &expected(claim.reply))?;
+        let got: Vec<_> = evidence.replies.iter().map(outcome).collect();
+        self.detail("got", &got.join(" · "))?;
+        if let (Expected::Page(..), Some(Ok(reply))) = (claim.reply, evidence.replies.first()) {
+            self.body(&reply.text())?;
+        }
+        self.log("sidecar", &evidence.sidecar)?;
+        self.log("gateway", &evidence.gateway)?;
+        for fault in wrong {
+            writeln!(self.out, "   {}", self.style.bad(fault))?;
+        }
+        self.out.flush()
+    }
+
+    pub(super) fn verdict(&mut self, held: usize, claims: usize, took: Duration) -> io::Result<()> {
+        let text = format!("{held} of {claims} claims hold");
+        let text = if held == claims {
+            self.style.good(text)
+        } else {
+            self.style.bad(text)
+        };
+        writeln!(self.out, "\n{text} ({:.1} s)", took.as_secs_f64())?;
+        self.out.flush()
+    }
+
+    fn detail(&mut self, name: &str, text: &str) -> io::Result<()> {
+        writeln!(self.out, "   {} {text}", self.style.dim(format!("{name:<8}")))
+    }
+
+    fn body(&mut self, text: &str) -> io::Result<()> {
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
+            writeln!(self.out, "            {line}")?;
+        }
+        Ok(())
+    }
+
+    fn log(&mut self, who: &str, lines: &[String]) -> io::Result<()> {
+        let Some(first) = lines.first() else {
+            return Ok(());
+        };
+        writeln!(self.out, "   {}", self.style.dim(format!("{who:<8} {first}")))?;
+        match lines.len() - 1 {
+            0 => Ok(()),
+            more => writeln!(
+                self.out,
+                "   {}",
+                self.style.dim(format!("{:<8} and {more} more like it", ""))
+            ),
+        }
+    }
+}
+
+fn who(caller: Caller) -> &'static str {
+    match caller {
+        Caller::App(Team::X) => "team-x",
+        Caller::App(Team::Y) => "team-y",
+        Caller::Uncaptured(Team::X) => "team-x, uncaptured",
+        Caller::Uncaptured(Team::Y) => "team-y, uncaptured",
+        Caller::Direct(Credentials::Plaintext) => "plaintext to 10.1.4.12:8080",
+        Caller::Direct(Credentials::Nothing) => "TLS to 10.1.4.12:8080, no certificate",
+        Caller::Direct(Credentials::ForeignMesh) => "mTLS to 10.1.4.12:8080, foreign mesh",
+        Caller::Direct(Credentials::Member(Team::X)) => "mTLS to 10.1.4.12:8080, as team-x",
+        Caller::Direct(Credentials::Member(Team::Y)) => "mTLS to 10.1.4.12:8080, as team-y",
+    }
+}
+
+fn times(times: usize) -> String {
+    match times {
+        1 => String::new(),
+        _ => format!("   ({times} times)"),
+    }
+}
+
+fn expected(expected: Expected) -> String {
+    match expected {
+        Expected::Status(status) => status.to_string(),
+        Expected::Page(status, pattern) => format!("{status}, {pattern}"),
+        Expected::Failure(pattern) => format!("no reply: {pattern}"),
+    }
+}
+
+fn outcome(reply: &Result<Reply, Failure>) -> String {
+    match reply {
+        Ok(reply) => reply.status.as_u16().to_string(),
+        Err(failure) => failure.to_string(),
+    }
+}
+
+/// Breaks a text between words into lines of at most `width` characters, longer words excepted.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::<String>::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
