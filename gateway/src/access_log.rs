@@ -361,3 +361,6 @@ fn position_or_push<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {
         list.len() - 1
     })
 }
+
+#[cfg(test)]
+mod tests;
