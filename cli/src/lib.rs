@@ -1,5 +1,6 @@
 //! What the `sallyport` program is made of: its subcommands, and the [`lab`] that `sallyport demo` and the integration tests run.
 
+pub mod commands;
 pub mod demo;
 pub mod lab;
 pub mod shutdown;

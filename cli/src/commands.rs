@@ -1,0 +1,75 @@
+//! The subcommands: one module each, with its arguments and what it does.
+//!
+//! Exit codes: 0 all is well, 1 what was asked for failed or does not hold, 2 the command line makes no sense.
+
+use std::{io, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::terminal::Style;
+
+mod certs;
+mod duration;
+
+/// An egress gateway for service meshes: who may leave, where to, and what did.
+#[derive(Debug, Parser)]
+#[command(name = "sallyport", version, max_term_width = 110, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a mesh CA, issue and show identities
+    Certs(certs::Args),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sallyport certs init-ca ca --trust-domain cluster.local
+  sallyport certs issue spiffe://cluster.local/ns/team-x/sa/test --ca ca --out team-x
+
+Every subcommand explains itself: sallyport certs --help";
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Certs(args) => certs::run(&args, &mut io::stdout().lock()),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says what went wrong, with everything that led to it, on one line. That standard error is gone is nothing we could report.
+fn report(error: &anyhow::Error) {
+    let style = Style::of(&io::stderr());
+    let mut stderr = io::stderr().lock();
+    let _ = io::Write::write_fmt(&mut stderr, format_args!("{} {error:#}\n", style.bad("error:")));
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_shows_an_example() {
+        let cli = Cli::command();
+        for command in cli.get_subcommands() {
+            let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(examples.contains("sallyport "), "{} has no example", command.get_name());
+        }
+    }
+}
