@@ -46,11 +46,27 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Says what went wrong, with everything that led to it, on one line. That standard error is gone is nothing we could report.
+/// Says what went wrong on one line. That standard error is gone is nothing we could report.
 fn report(error: &anyhow::Error) {
     let style = Style::of(&io::stderr());
     let mut stderr = io::stderr().lock();
-    let _ = io::Write::write_fmt(&mut stderr, format_args!("{} {error:#}\n", style.bad("error:")));
+    let _ = io::Write::write_fmt(
+        &mut stderr,
+        format_args!("{} {}\n", style.bad("error:"), explain(error)),
+    );
+}
+
+/// An error with everything that led to it. Many errors quote their cause already; what has been said is not said again.
+fn explain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -62,6 +78,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_error_says_everything_once() {
+        let error = anyhow::anyhow!("no such file")
+            .context("a.pem: no such file")
+            .context("no CA in x");
+        assert_eq!(explain(&error), "no CA in x: a.pem: no such file");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 pub mod client;
 pub mod cluster;
 pub mod dns;
+pub mod door;
 pub mod log;
 pub mod manifests;
 pub mod network;

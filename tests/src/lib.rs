@@ -1,1 +1,3 @@
-//! tests
+//! What integration tests share: upstreams that misbehave on purpose.
+
+pub mod upstream;

@@ -82,7 +82,11 @@ impl Call {
         self.url.scheme_str() == Some("https")
     }
 
-    pub(super) fn host(&self) -> Result<&str, Failure> {
+    /// The host of the URL.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn host(&self) -> Result<&str, Failure> {
         self.url
             .host()
             .ok_or_else(|| Failure::Url(format!("{} has no host", self.url)))
