@@ -2,6 +2,5 @@
 
 pub mod claim;
 mod script;
-mod show;
 
 pub use script::script;

@@ -77,7 +77,15 @@ impl NameServer {
     /// # Errors
     /// No port is free for both UDP and TCP.
     pub async fn start() -> io::Result<Self> {
-        let (udp, tcp) = bind().await?;
+        Self::start_at(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)).await
+    }
+
+    /// Starts a server with an empty zone on an address; port 0 is an ephemeral port.
+    ///
+    /// # Errors
+    /// The address cannot be had for UDP and TCP.
+    pub async fn start_at(address: SocketAddr) -> io::Result<Self> {
+        let (udp, tcp) = bind(address).await?;
         let address = udp.local_addr()?;
         let zone = Zone::default();
         let mut server = Server::new(zone.clone());
@@ -102,10 +110,10 @@ impl NameServer {
 }
 
 /// The kernel hands out UDP and TCP ports separately, so the TCP twin of a fresh UDP port may be taken.
-async fn bind() -> io::Result<(UdpSocket, TcpListener)> {
+async fn bind(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
     let mut last = None;
     for _ in 0..PORT_ATTEMPTS {
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let udp = UdpSocket::bind(address).await?;
         match TcpListener::bind(udp.local_addr()?).await {
             Ok(tcp) => return Ok((udp, tcp)),
             Err(error) => last = Some(error),

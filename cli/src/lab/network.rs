@@ -117,6 +117,11 @@ impl VirtualNetwork {
         }
     }
 
+    /// The same as the data plane takes it.
+    pub fn on(&self, host: IpAddr) -> Arc<dyn Network> {
+        Arc::new(self.process(host))
+    }
+
     /// An application on a host with a sidecar: its connections are redirected to the sidecar, as by iptables.
     pub fn app(&self, host: IpAddr) -> Process {
         Process {

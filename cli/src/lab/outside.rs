@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,7 +17,6 @@ use hyper::{Request, Response, body::Bytes};
 use tokio::task::JoinSet;
 
 use super::{
-    network::VirtualNetwork,
     pki,
     serve::{self, Service},
 };
@@ -51,17 +50,20 @@ struct Running {
 }
 
 impl Outside {
-    /// Starts the sites.
+    /// Starts the sites, each on the network that its host is on.
     ///
     /// # Errors
-    /// Two sites share an address, or a socket cannot be had.
-    pub fn start(network: &VirtualNetwork, sites: impl IntoIterator<Item = Site>) -> anyhow::Result<Self> {
+    /// A socket cannot be had.
+    pub fn start(
+        network: impl Fn(IpAddr) -> Arc<dyn Network>,
+        sites: impl IntoIterator<Item = Site>,
+    ) -> anyhow::Result<Self> {
         let mut outside = Self {
             sites: HashMap::new(),
             servers: JoinSet::new(),
         };
         for site in sites {
-            outside.open(network, site)?;
+            outside.open(&network(site.address), site)?;
         }
         Ok(outside)
     }
@@ -79,14 +81,13 @@ impl Outside {
         }
     }
 
-    fn open(&mut self, network: &VirtualNetwork, site: Site) -> anyhow::Result<()> {
-        let process = network.process(site.address);
+    fn open(&mut self, network: &Arc<dyn Network>, site: Site) -> anyhow::Result<()> {
         let (requests, shown) = (Arc::new(AtomicU64::new(0)), Arc::new(Live::new(site.identity)));
         let page = counting(site.page, requests.clone());
         for (port, tls) in [(80, None), (443, Some(pki::web_server(shown.clone())?))] {
-            let listener = process.listen(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))?;
+            let listener = network.listen(SocketAddr::new(site.address, port))?;
             let service = Service {
-                process: process.clone(),
+                network: network.clone(),
                 tls,
                 page: page.clone(),
             };

@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{network::Process, outside::Page};
+use super::outside::Page;
 
 /// Connections served at the same time; the next waits in the backlog.
 const MAX_CONNECTIONS: usize = 1024;
@@ -35,7 +35,7 @@ const H2: &[u8] = b"h2";
 /// What to serve, and how.
 #[derive(Clone)]
 pub(super) struct Service {
-    pub(super) process: Process,
+    pub(super) network: Arc<dyn Network>,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) page: Page,
 }
@@ -66,7 +66,7 @@ async fn log_failure(connection: impl Future<Output = io::Result<()>>) {
 }
 
 async fn connection(stream: TcpStream, service: Service) -> io::Result<()> {
-    let peer = service.process.accepted(&stream)?;
+    let peer = service.network.accepted(&stream)?;
     let Some(tls) = service.tls else {
         return http1(stream, peer, service.page).await;
     };

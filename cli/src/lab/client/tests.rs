@@ -41,7 +41,7 @@ impl World {
             identity: ca.certify("httpbin.org").unwrap(),
             page: Arc::new(pages::httpbin_org),
         };
-        let outside = Outside::start(&network, [site]).unwrap();
+        let outside = Outside::start(|host| network.on(host), [site]).unwrap();
         Self {
             network,
             outside,
