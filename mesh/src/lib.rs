@@ -16,5 +16,6 @@ mod name;
 pub mod path_template;
 pub mod route;
 pub mod tls;
+pub mod xds;
 
 pub use name::{ClusterName, ListenerName, MAX_NAME, NameError, PolicyName, RouteConfigName, SecretName};

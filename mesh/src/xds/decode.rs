@@ -1,0 +1,75 @@
+//! Proto to model. One file per resource or shared message; each declares the messages it reads and decodes them.
+
+mod cluster;
+mod common;
+mod endpoint;
+mod http;
+mod listener;
+mod log;
+mod matcher;
+mod rbac;
+mod route;
+mod tcp;
+mod tls;
+
+use super::{DecodeError, ResourceType, pb, scope::decode_root};
+use crate::{
+    ClusterName,
+    cluster::{Cluster, Endpoints},
+    listener::Listener,
+    route::RouteConfig,
+};
+
+pub(crate) use self::{
+    cluster::MESSAGES as CLUSTER,
+    common::MESSAGES as COMMON,
+    endpoint::MESSAGES as ENDPOINT,
+    http::{IGNORED_FILTERS as IGNORED_HTTP_FILTERS, MESSAGES as HTTP},
+    listener::{IGNORED_FILTERS as IGNORED_NETWORK_FILTERS, MESSAGES as LISTENER},
+    log::MESSAGES as LOG,
+    matcher::MESSAGES as MATCHER,
+    rbac::MESSAGES as RBAC,
+    route::MESSAGES as ROUTE,
+    tcp::MESSAGES as TCP,
+    tls::MESSAGES as TLS,
+};
+
+/// Decodes a cluster.
+///
+/// # Errors
+/// It uses something that is not supported; every field is named.
+pub fn cluster(message: &pb::cluster::Cluster) -> Result<Cluster, DecodeError> {
+    decode_root(Some(ResourceType::Cluster), &message.name, |scope| {
+        cluster::cluster(scope, message)
+    })
+}
+
+/// Decodes endpoints and the name clusters ask for them by.
+///
+/// # Errors
+/// As for [`cluster`](self::cluster()).
+pub fn endpoints(message: &pb::endpoint::ClusterLoadAssignment) -> Result<(ClusterName, Endpoints), DecodeError> {
+    decode_root(Some(ResourceType::Endpoints), &message.cluster_name, |scope| {
+        endpoint::resource(scope, message)
+    })
+}
+
+/// Decodes a listener.
+///
+/// # Errors
+/// As for [`cluster`](self::cluster()).
+pub fn listener(message: &pb::listener::Listener) -> Result<Listener, DecodeError> {
+    decode_root(Some(ResourceType::Listener), &message.name, |scope| {
+        listener::listener(scope, message)
+    })
+}
+
+/// Decodes a route configuration.
+///
+/// # Errors
+/// As for [`cluster`](self::cluster()).
+pub fn route_config(message: &pb::route::RouteConfiguration) -> Result<RouteConfig, DecodeError> {
+    decode_root(Some(ResourceType::RouteConfig), &message.name, |scope| {
+        route::route_config(scope, message)
+    })
+}

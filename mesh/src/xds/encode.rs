@@ -1,0 +1,23 @@
+//! Model to proto, as istiod would write it. The inverse of [`decode`](super::decode), file by file.
+//!
+//! Equal values give equal bytes: nothing here depends on the order of a hash map.
+
+mod cluster;
+mod common;
+mod endpoint;
+mod http;
+mod listener;
+mod log;
+mod matcher;
+mod rbac;
+mod route;
+mod tcp;
+mod tls;
+
+pub use self::{
+    cluster::cluster,
+    common::any,
+    endpoint::endpoints,
+    listener::listener,
+    route::route_config,
+};

@@ -1,0 +1,150 @@
+//! A resource of any type, as ADS carries it.
+
+use super::{Any, DecodeError, decode, encode, pb, scope::decode_root};
+use crate::{
+    ClusterName,
+    cluster::{Cluster, Endpoints},
+    listener::Listener,
+    route::RouteConfig,
+};
+
+/// The types of resource, in the order in which they are pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ResourceType {
+    /// CDS.
+    Cluster,
+    /// EDS: `ClusterLoadAssignment`.
+    Endpoints,
+    /// LDS.
+    Listener,
+    /// RDS: `RouteConfiguration`.
+    RouteConfig,
+    /// SDS.
+    Secret,
+}
+
+/// A decoded resource.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Resource {
+    /// CDS.
+    Cluster(Cluster),
+    /// EDS, with the name clusters ask for.
+    Endpoints(ClusterName, Endpoints),
+    /// LDS.
+    Listener(Listener),
+    /// RDS.
+    RouteConfig(RouteConfig),
+}
+
+/// Largest resource accepted, in bytes of its `Any`.
+pub const MAX_RESOURCE: usize = 32 << 20;
+
+impl ResourceType {
+    /// All of them, in push order.
+    pub const ALL: [Self; 5] = [
+        Self::Cluster,
+        Self::Endpoints,
+        Self::Listener,
+        Self::RouteConfig,
+        Self::Secret,
+    ];
+
+    /// The type URL ADS uses.
+    pub const fn type_url(self) -> &'static str {
+        match self {
+            Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+            Self::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+            Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
+            Self::RouteConfig => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+            Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+        }
+    }
+
+    /// The type of a type URL.
+    pub fn from_type_url(url: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.type_url() == url)
+    }
+
+    /// How a path in an error begins.
+    pub(crate) const fn path(self) -> &'static str {
+        match self {
+            Self::Cluster => "clusters",
+            Self::Endpoints => "endpoints",
+            Self::Listener => "listeners",
+            Self::RouteConfig => "route_configs",
+            Self::Secret => "secrets",
+        }
+    }
+}
+
+impl Resource {
+    /// Its type.
+    pub fn resource_type(&self) -> ResourceType {
+        match self {
+            Self::Cluster(_) => ResourceType::Cluster,
+            Self::Endpoints(..) => ResourceType::Endpoints,
+            Self::Listener(_) => ResourceType::Listener,
+            Self::RouteConfig(_) => ResourceType::RouteConfig,
+        }
+    }
+
+    /// Its name, unique among resources of its type.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Cluster(cluster) => cluster.name.as_str(),
+            Self::Endpoints(name, _) => name.as_str(),
+            Self::Listener(listener) => listener.name.as_str(),
+            Self::RouteConfig(routes) => routes.name.as_str(),
+        }
+    }
+
+    /// Decodes what a response for `type_url` carries.
+    ///
+    /// # Errors
+    /// The type is not one we decode, `any` is of another type or too large, or its content is not supported.
+    pub fn decode(type_url: &str, any: &Any) -> Result<Self, DecodeError> {
+        match ResourceType::from_type_url(type_url) {
+            Some(kind @ ResourceType::Cluster) => {
+                decode::cluster(&unpack::<pb::cluster::Cluster>(kind, any)?).map(Self::Cluster)
+            }
+            Some(kind @ ResourceType::Endpoints) => {
+                decode::endpoints(&unpack::<pb::endpoint::ClusterLoadAssignment>(kind, any)?)
+                    .map(|(name, endpoints)| Self::Endpoints(name, endpoints))
+            }
+            Some(kind @ ResourceType::Listener) => {
+                decode::listener(&unpack::<pb::listener::Listener>(kind, any)?).map(Self::Listener)
+            }
+            Some(kind @ ResourceType::RouteConfig) => {
+                decode::route_config(&unpack::<pb::route::RouteConfiguration>(kind, any)?).map(Self::RouteConfig)
+            }
+            Some(ResourceType::Secret) | None => decode_root(None, "", |scope| {
+                Err(scope.field("type_url").refuse(
+                    type_url,
+                    "Cluster, ClusterLoadAssignment, Listener or RouteConfiguration",
+                ))
+            }),
+        }
+    }
+
+    /// Encodes it as ADS carries it; equal resources give equal bytes.
+    pub fn encode(&self) -> Any {
+        match self {
+            Self::Cluster(cluster) => encode::any(&encode::cluster(cluster)),
+            Self::Endpoints(name, endpoints) => encode::any(&encode::endpoints(name, endpoints)),
+            Self::Listener(listener) => encode::any(&encode::listener(listener)),
+            Self::RouteConfig(routes) => encode::any(&encode::route_config(routes)),
+        }
+    }
+}
+
+fn unpack<M: prost::Message + prost::Name + Default>(kind: ResourceType, any: &Any) -> Result<M, DecodeError> {
+    decode_root(Some(kind), "", |scope| {
+        if any.value.len() > MAX_RESOURCE {
+            return Err(scope.refuse(
+                format_args!("{} bytes", any.value.len()),
+                format_args!("at most {MAX_RESOURCE} are accepted"),
+            ));
+        }
+        scope.unpack(any)
+    })
+}
