@@ -4,7 +4,10 @@
 
 use std::{cell::Cell, future::Future, rc::Rc};
 
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    task::AbortHandle,
+};
 
 /// The owner of one worker's tasks. Clones are handles to the same owner.
 #[derive(Clone)]
@@ -21,6 +24,32 @@ struct Tasks {
 
 /// Counts a task until it is dropped, however that happens.
 struct Running(Rc<Tasks>);
+
+/// Where tasks run that are no worker's: lookups, the stream to control.
+#[derive(Debug, Clone)]
+pub(crate) struct Runtime(tokio::runtime::Handle);
+
+/// A task that ends when its owner drops this.
+#[derive(Debug)]
+pub(crate) struct Background(AbortHandle);
+
+impl Runtime {
+    /// Of a handle.
+    pub(crate) fn new(handle: tokio::runtime::Handle) -> Self {
+        Self(handle)
+    }
+
+    /// Runs a task until it ends or is dropped.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Background {
+        Background(self.0.spawn(task).abort_handle())
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 impl Drain {
     /// An owner that begins to drain when `draining` turns true, or when its sender is gone.

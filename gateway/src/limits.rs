@@ -28,3 +28,22 @@ pub(crate) const RELAY_BUFFER: usize = 16 * 1024;
 pub(crate) const BREAKER: u32 = 1024;
 /// Default of `max_retries` of a cluster.
 pub(crate) const BREAKER_RETRIES: u32 = 3;
+/// Name lookups under way at once.
+pub(crate) const DNS_LOOKUPS: usize = 64;
+/// Bound on one query to one server; a lookup asks [`DNS_RETRIES`] times more.
+pub(crate) const DNS_TIMEOUT: Duration = Duration::from_secs(2);
+/// Repetitions of a query that got no answer.
+pub(crate) const DNS_RETRIES: usize = 2;
+/// Addresses taken from one answer.
+pub(crate) const DNS_ADDRESSES: usize = 256;
+/// Default of a cluster's `dns_refresh_rate`.
+pub(crate) const DNS_REFRESH: Duration = Duration::from_secs(5);
+/// A name is never looked up more often than this.
+pub(crate) const DNS_MIN_REFRESH: Duration = Duration::from_secs(1);
+/// Upper bound of what is added to each pause, so that clusters do not look up in step. Istio's `dns_jitter`.
+pub(crate) const DNS_JITTER: Duration = Duration::from_millis(100);
+/// How long a new configuration waits for the first lookups of its new clusters. A name that takes longer has no hosts
+/// until it is resolved.
+pub(crate) const WARMING: Duration = Duration::from_secs(5);
+/// How long a connection lives on whose filter chain is no longer configured. Istio's `drainDuration`.
+pub(crate) const DRAIN: Duration = Duration::from_secs(45);

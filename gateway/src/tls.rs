@@ -1,3 +1,12 @@
-//! TLS: looking at it (`client_hello`), ending it (`accept`), beginning it (`connect`).
+//! TLS: looking at it (`client_hello`), ending it (`accept`), beginning it (`connect`), and the certificates and roots both
+//! need (`secrets`).
 
+pub(crate) mod accept;
 pub(crate) mod client_hello;
+pub(crate) mod connect;
+pub(crate) mod secrets;
+
+/// Protocol names as the TLS library takes them.
+fn protocol_names(names: &[String]) -> Vec<Vec<u8>> {
+    names.iter().map(|name| name.clone().into_bytes()).collect()
+}

@@ -1,6 +1,7 @@
 //! Chooses one host of a cluster. Holds no sockets, reads no clock; randomness is a parameter.
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -85,6 +86,18 @@ impl Hosts {
     /// The hosts, in order.
     pub(crate) fn all(&self) -> &[Arc<Host>] {
         &self.all
+    }
+
+    /// The set that follows this one. A host that stays keeps what it counts.
+    pub(crate) fn followed_by(&self, hosts: Vec<Host>) -> Self {
+        let key = |host: &Host| (host.address, host.weight, host.hostname.clone());
+        let known: HashMap<_, _> = self.all.iter().map(|host| (key(host), host)).collect();
+        let keep = |host: Host| {
+            known
+                .get(&key(&host))
+                .map_or_else(|| Arc::new(host), |known| Arc::clone(known))
+        };
+        Self::new(hosts.into_iter().map(keep).collect())
     }
 
     /// Chooses a host that is not in `avoid`; if all are, any. `None`: there are none.
@@ -191,6 +204,17 @@ mod tests {
                     .is_some()
             );
         }
+    }
+
+    #[test]
+    fn a_host_that_stays_keeps_what_it_counts() {
+        let old = hosts(&[1, 1]);
+        let _busy = old.all()[0].begin();
+        let host = |last, weight| Host::new(address(last), "h".into(), weight);
+        let new = old.followed_by(vec![host(0, 1), host(1, 2), host(2, 1)]);
+        let active: Vec<_> = new.all().iter().map(|host| host.active()).collect();
+        assert_eq!(active, [1, 0, 0]);
+        assert!(Arc::ptr_eq(&old.all()[0], &new.all()[0]) && !Arc::ptr_eq(&old.all()[1], &new.all()[1]));
     }
 
     #[test]

@@ -47,25 +47,33 @@ pub(crate) async fn connect(
 
 async fn dial(
     network: &dyn Network,
-    _cluster: &Cluster,
+    cluster: &Cluster,
     host: &Host,
-    _purpose: &Purpose,
+    purpose: &Purpose,
 ) -> Result<Connected, ConnectError> {
-    let dialled = network
-        .dial(host.address)
-        .await
-        .map_err(|error| ConnectError::Io(reason(&error)))?;
+    let dialled = network.dial(host.address).await.map_err(|error| refused(&error))?;
+    let (io, alpn) = match cluster.tls() {
+        None => (Upstream::Plain(dialled.stream), None),
+        Some(tls) => {
+            let alpn = purpose.alpn.as_deref();
+            let connecting = tls.connect(dialled.stream, host.address.ip(), purpose.host.as_ref(), alpn);
+            let stream = Box::pin(connecting).await?;
+            let negotiated = stream.get_ref().1.alpn_protocol();
+            let alpn = negotiated.map(|name| String::from_utf8_lossy(name).into());
+            (Upstream::Tls(Box::new(stream)), alpn)
+        }
+    };
     Ok(Connected {
-        io: Upstream::Plain(dialled.stream),
+        io,
         local: dialled.local,
         remote: host.address,
-        alpn: None,
+        alpn,
     })
 }
 
-/// The reason as Envoy prints it: the operating system's words, without the number.
-fn reason(error: &std::io::Error) -> String {
+/// The operating system's words without its number, as Envoy puts it.
+fn refused(error: &std::io::Error) -> ConnectError {
     let text = error.to_string();
     let words = text.split(" (os error").next().unwrap_or_default();
-    format!("delayed_connect_error:_{}", words.replace(' ', "_"))
+    ConnectError::Io(format!("delayed connect error: {words}"))
 }

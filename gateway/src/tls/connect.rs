@@ -1,0 +1,153 @@
+//! Begins TLS to an upstream: our certificate if it is asked for, its certificate always checked as configured.
+//!
+//! Invariant: nothing is sent before the peer is verified, also when the session is resumed.
+
+use std::{io, net::IpAddr, sync::Arc, time::SystemTime};
+
+use certs::{Names, ServerVerifier, Versions, verify};
+use mesh::{
+    cluster::Cluster,
+    host::Host,
+    tls::{UpstreamTls, Validation},
+};
+use rustls::{
+    ClientConfig,
+    pki_types::{DnsName, ServerName},
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{protocol_names, secrets::Secrets};
+use crate::error::ConnectError;
+
+/// Begins TLS for one cluster. Sessions are resumed within it.
+pub(crate) struct Connector {
+    config: Arc<ClientConfig>,
+    verifier: Arc<ServerVerifier>,
+    name: Name,
+}
+
+/// Which server name is asked for.
+enum Name {
+    /// This one.
+    Fixed(DnsName<'static>),
+    /// The request's host.
+    OfRequest,
+    /// None.
+    None,
+}
+
+impl Connector {
+    /// Prepares TLS for a cluster.
+    ///
+    /// # Errors
+    /// In words for an operator.
+    pub(crate) fn build(cluster: &Cluster, tls: &UpstreamTls, secrets: &Secrets) -> Result<Self, String> {
+        let verifier = Arc::new(verifier(cluster, tls.validation.as_ref(), secrets)?);
+        let identity = tls
+            .certificate
+            .as_ref()
+            .map(|source| secrets.certificate(source))
+            .transpose()?;
+        let versions = Versions {
+            min: tls.min_version,
+            max: tls.max_version,
+        };
+        let config = certs::client_config(identity, verifier.clone(), versions);
+        let mut config = config.map_err(|error| format!("tls: {error}"))?;
+        config.alpn_protocols = protocol_names(&tls.alpn);
+        Ok(Self {
+            config: Arc::new(config),
+            verifier,
+            name: Name::of(cluster, tls)?,
+        })
+    }
+
+    /// Does the handshake. `host` is the request's, `at` the address the stream is connected to, `alpn` is offered instead
+    /// of the configured protocols.
+    ///
+    /// # Errors
+    /// [`ConnectError::Tls`], with the reason in Envoy's form.
+    pub(crate) async fn connect(
+        &self,
+        stream: TcpStream,
+        at: IpAddr,
+        host: Option<&Host>,
+        alpn: Option<&[String]>,
+    ) -> Result<TlsStream<TcpStream>, ConnectError> {
+        let name = self.server_name(at, host)?;
+        let connector = TlsConnector::from(self.config.clone());
+        let handshake = match alpn {
+            Some(alpn) => connector.with_alpn(protocol_names(alpn)).connect(name.clone(), stream),
+            None => connector.connect(name.clone(), stream),
+        };
+        let stream = handshake.await.map_err(|error| failure(&error))?;
+        let peer = self.verifier.peer(stream.get_ref().1, &name, SystemTime::now());
+        peer.map_err(|error| refused(&error))?;
+        Ok(stream)
+    }
+
+    /// An address is a name that is not sent.
+    fn server_name(&self, at: IpAddr, host: Option<&Host>) -> Result<ServerName<'static>, ConnectError> {
+        match (&self.name, host) {
+            (Name::Fixed(name), _) => Ok(ServerName::DnsName(name.clone())),
+            (Name::OfRequest, Some(host)) => ServerName::try_from(host.as_str().to_owned())
+                .map_err(|_| ConnectError::Tls(format!("the request's host {host} cannot be a server name"))),
+            (Name::OfRequest, None) | (Name::None, _) => Ok(ServerName::IpAddress(at.into())),
+        }
+    }
+}
+
+impl Name {
+    fn of(cluster: &Cluster, tls: &UpstreamTls) -> Result<Self, String> {
+        match &tls.sni {
+            Some(sni) => DnsName::try_from(sni.clone())
+                .map(Self::Fixed)
+                .map_err(|_| format!("tls.sni {sni:?} is not a host name that can be sent")),
+            None if cluster.auto_sni => Ok(Self::OfRequest),
+            None => Ok(Self::None),
+        }
+    }
+}
+
+fn verifier(cluster: &Cluster, validation: Option<&Validation>, secrets: &Secrets) -> Result<ServerVerifier, String> {
+    let Some(Validation { trust, sans }) = validation else {
+        return match cluster.auto_san_validation {
+            true => Err("auto_san_validation needs a validation context with roots".to_owned()),
+            false => Ok(ServerVerifier::insecure()),
+        };
+    };
+    let names = match (cluster.auto_san_validation, sans.is_empty()) {
+        (false, _) => Names::Listed(sans.clone()),
+        (true, true) => Names::Requested,
+        (true, false) => {
+            return Err("auto_san_validation together with listed names is not supported, use one of them".to_owned());
+        }
+    };
+    Ok(ServerVerifier::new(secrets.trust(trust)?, names))
+}
+
+/// A failed handshake in the words that Envoy's users know, as far as there are some.
+fn failure(error: &io::Error) -> ConnectError {
+    match verify::tls_error(error) {
+        Some(error) => refused(error),
+        None => ConnectError::Tls(format!("TLS_error:|{error}:TLS_error_end")),
+    }
+}
+
+fn refused(error: &rustls::Error) -> ConnectError {
+    let known = match error {
+        rustls::Error::InvalidCertificate(_) => "268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:",
+        rustls::Error::InvalidMessage(_) => "268435703:SSL routines:OPENSSL_internal:WRONG_VERSION_NUMBER:",
+        _ => "",
+    };
+    ConnectError::Tls(format!("TLS_error:|{known}{}:TLS_error_end", verify_reason(error)))
+}
+
+/// The reason without the library's preamble.
+fn verify_reason(error: &rustls::Error) -> String {
+    match certs::PeerError::of(error) {
+        Some(reason) => reason.to_string(),
+        None => error.to_string(),
+    }
+}
