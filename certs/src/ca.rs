@@ -9,7 +9,8 @@ use rcgen::{BasicConstraints, Issuer, KeyPair, PublicKeyData};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::{
-    CaRequest, Certificate, Identity, IssueError, LeafRequest, Roots, issue::request_key, pem::certificate_pem,
+    CaRequest, Certificate, Identity, IssueError, LeafRequest, Roots, San, Trust, issue::request_key,
+    pem::certificate_pem, verify,
 };
 
 /// A signer of certificates. Keys it makes are ECDSA P-256.
@@ -40,10 +41,12 @@ impl CertificateAuthority {
         let intermediates = std::iter::once(der.clone())
             .chain(self.intermediates.iter().cloned())
             .collect();
-        Self::assemble(&der, intermediates, self.roots.clone(), key)
+        let below = Self::assemble(&der, intermediates, self.roots.clone(), key)?;
+        below.prove(now)?;
+        Ok(below)
     }
 
-    /// Joins what was read from storage. The caller has checked that the chain ends at a root.
+    /// Joins the parts. Whether the chain ends at a root is for [`Self::prove`] to say.
     pub(crate) fn assemble(
         der: &CertificateDer<'_>,
         intermediates: Vec<CertificateDer<'static>>,
@@ -107,6 +110,13 @@ impl CertificateAuthority {
         self.issuer.key().serialize_pem()
     }
 
+    /// Issues a certificate to nobody and verifies it as a peer would.
+    pub(crate) fn prove(&self, now: SystemTime) -> Result<(), IssueError> {
+        let probe = self.issue(&LeafRequest::new([San::Uri("spiffe://self-test".to_owned())]), now)?;
+        let checked = verify::check_own(&Trust::Roots(self.roots.clone()), probe.chain(), now);
+        checked.map_err(|error| IssueError::Untrusted(verify::tls_failure_reason(&error)))
+    }
+
     fn sign(
         &self,
         request: &LeafRequest,
@@ -158,7 +168,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{BACKDATE, DEFAULT_CA_LIFETIME, DEFAULT_LIFETIME, San, Svid};
+    use crate::{BACKDATE, DEFAULT_CA_LIFETIME, DEFAULT_LIFETIME, Svid};
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -244,6 +254,18 @@ mod tests {
             ));
             assert!(root.intermediate(&CaRequest::named("below"), when).is_err());
         }
+    }
+
+    #[test]
+    fn an_intermediate_may_sign_leaves_only() {
+        let intermediate = mesh().intermediate(&CaRequest::named("below"), now()).unwrap();
+        let (_, parsed) = x509_parser::parse_x509_certificate(&intermediate.certificate().der).unwrap();
+        assert_eq!(
+            parsed.basic_constraints().unwrap().unwrap().value.path_len_constraint,
+            Some(0)
+        );
+        let further = intermediate.intermediate(&CaRequest::named("further"), now());
+        assert!(matches!(further, Err(IssueError::Untrusted(_))));
     }
 
     #[test]

@@ -16,8 +16,8 @@ use rcgen::KeyPair;
 use rustls::pki_types::CertificateDer;
 
 use crate::{
-    Certificate, CertificateAuthority, Identity, IdentityError, LeafRequest, Roots, RootsError, San, Svid, SvidError,
-    Trust, TrustBundle, pem::certificates_from_pem, store::trust_domain, verify,
+    Certificate, CertificateAuthority, Identity, IdentityError, Roots, RootsError, Svid, SvidError, Trust, TrustBundle,
+    pem::certificates_from_pem, store::trust_domain, verify,
 };
 
 /// A workload's or an authority's chain.
@@ -168,7 +168,7 @@ impl CertificateAuthority {
         let key = load_signing_key(&directory.join(CA_KEY), &own)?;
         let authority = Self::assemble(&own, intermediates(&own, chain, &roots), roots, key);
         let authority = authority.map_err(|error| refused(error.to_string()))?;
-        authority.prove(now).map_err(refused)?;
+        authority.prove(now).map_err(|error| refused(error.to_string()))?;
         Ok(authority)
     }
 
@@ -179,14 +179,6 @@ impl CertificateAuthority {
         write(&directory.join(CA_CERT), self.certificate().pem().as_bytes(), PUBLIC)?;
         write(&directory.join(CERT_CHAIN), self.chain_pem().as_bytes(), PUBLIC)?;
         write(&directory.join(ROOT_CERT), self.root_pem().as_bytes(), PUBLIC)
-    }
-
-    /// Issues a certificate to nobody and verifies it as a peer would.
-    fn prove(&self, now: SystemTime) -> Result<(), String> {
-        let request = LeafRequest::new([San::Uri("spiffe://self-test".to_owned())]);
-        let probe = self.issue(&request, now).map_err(|error| error.to_string())?;
-        let checked = verify::check_own(&Trust::Roots(self.roots().clone()), probe.chain(), now);
-        checked.map_err(|error| format!("what it signs does not lead to {ROOT_CERT}: {}", verify::reason(&error)))
     }
 }
 
@@ -248,7 +240,7 @@ fn check_trusted(directory: &Path, identity: &Identity, trust: &Trust, now: Syst
     verify::check_own(trust, identity.chain(), now).map_err(|error| FileError::Untrusted {
         path: directory.join(CERT_CHAIN),
         roots: directory.join(ROOT_CERT),
-        reason: verify::reason(&error),
+        reason: verify::tls_failure_reason(&error),
     })
 }
 

@@ -75,6 +75,9 @@ pub enum IssueError {
         /// Its serial number.
         serial: String,
     },
+    /// No peer would accept what the authority signs.
+    #[error("what this authority signs does not lead to its roots: {0}")]
+    Untrusted(String),
     /// The request cannot be read or is not signed with the key it names.
     #[error("the certificate signing request is refused: {0}")]
     Request(String),

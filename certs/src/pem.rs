@@ -13,8 +13,8 @@ pub(crate) fn certificates_from_pem(text: &[u8]) -> Result<Vec<CertificateDer<'s
         .map_err(|error| error.to_string())
 }
 
-/// One certificate, ending in a line feed.
-pub(crate) fn certificate_pem(der: &CertificateDer<'_>) -> String {
+/// One certificate as PEM text (RFC 7468), ending in a line feed.
+pub fn certificate_pem(der: &CertificateDer<'_>) -> String {
     encode_pem("CERTIFICATE", der)
 }
 

@@ -3,7 +3,7 @@
 //! Source: the SPIFFE X.509-SVID standard, sections 2 to 5, narrowed to Istio's identities. The chain is not checked here
 //! but in [`crate::verify`]; both must hold.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use mesh::id::{IdError, SpiffeId};
 use rustls::pki_types::CertificateDer;
@@ -56,7 +56,7 @@ pub enum SvidError {
         /// The identity it claims.
         id: SpiffeId,
         /// Time until it becomes valid.
-        wait: std::time::Duration,
+        wait: Duration,
     },
     /// Its time has passed.
     #[error("the certificate of {id} expired {} s ago: see why its holder could not renew it", .age.as_secs())]
@@ -64,7 +64,7 @@ pub enum SvidError {
         /// The identity it claims.
         id: SpiffeId,
         /// Time since it expired.
-        age: std::time::Duration,
+        age: Duration,
     },
 }
 
@@ -99,13 +99,6 @@ impl Svid {
     }
 }
 
-/// Whose certificate this is, if it is an SVID valid at `now`. The chain is not checked.
-pub fn check(der: &CertificateDer<'_>, now: SystemTime) -> Result<SpiffeId, SvidError> {
-    let svid = Svid::parse(der)?;
-    svid.check(now)?;
-    Ok(svid.id)
-}
-
 impl TryFrom<Certificate> for Svid {
     type Error = SvidError;
 
@@ -134,8 +127,6 @@ impl TryFrom<Certificate> for Svid {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose, SanType};
 
     use super::*;

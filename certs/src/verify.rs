@@ -230,7 +230,7 @@ impl PeerError {
 }
 
 /// Why verification or a handshake failed, for the person on call.
-pub fn reason(error: &rustls::Error) -> String {
+pub fn tls_failure_reason(error: &rustls::Error) -> String {
     let text = match error {
         rustls::Error::NoCertificatesPresented => "the peer showed no certificate",
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {

@@ -18,8 +18,8 @@ use notify::{
 use tokio::sync::Notify;
 
 use crate::{
-    FileError, Identity, Live, Roots, Svid, Trust, Workload,
-    files::{CERT_CHAIN, load_bundle, load_renewed, load_valid, load_workload},
+    Identity, Live, Roots, Svid, Trust, Workload,
+    files::{CERT_CHAIN, FileError, KEY, load_bundle, load_renewed, load_valid, load_workload},
 };
 
 /// Changes that come in quick succession are read as one. As Istio's agent has it.
@@ -238,7 +238,7 @@ fn renew(directory: &Path, current: &Svid, trust: &Weak<Live<Trust>>, now: Syste
     match trust.upgrade() {
         Some(trust) => load_renewed(directory, current, &trust.load(), now),
         // Whoever keeps the identity without the roots does not ask whether they fit.
-        None => load_valid(&directory.join(CERT_CHAIN), &directory.join(crate::files::KEY), now),
+        None => load_valid(&directory.join(CERT_CHAIN), &directory.join(KEY), now),
     }
 }
 
@@ -265,4 +265,59 @@ fn parent(path: &Path) -> &Path {
     path.parent()
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, ModifyKind, RemoveKind, RenameMode};
+
+    use super::*;
+
+    #[test]
+    fn reading_a_file_is_not_a_change() {
+        let access = |kind| EventKind::Access(kind);
+        for kind in [
+            AccessKind::Read,
+            AccessKind::Open(AccessMode::Any),
+            AccessKind::Close(AccessMode::Read),
+        ] {
+            assert!(!is_change(&access(kind)), "{kind:?}");
+        }
+        for kind in [
+            access(AccessKind::Close(AccessMode::Write)),
+            EventKind::Create(CreateKind::Any),
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)),
+            EventKind::Remove(RemoveKind::Any),
+        ] {
+            assert!(is_change(&kind), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_holds_is_no_longer_read() {
+        let held = Arc::new(Live::new(1));
+        let cell = Cell {
+            cell: Arc::downgrade(&held),
+            read: |_| Ok(2),
+            reported: Mutex::new(None),
+        };
+        assert_eq!((cell.reload(SystemTime::now()), *held.load()), (Outcome::Current, 2));
+        drop(held);
+        assert_eq!(cell.reload(SystemTime::now()), Outcome::Abandoned);
+    }
+
+    #[test]
+    fn a_failure_leaves_the_value_and_is_remembered() {
+        let held = Arc::new(Live::new(1));
+        let read = |_| Err(FileError::TooLarge("x".into()));
+        let cell = Cell {
+            cell: Arc::downgrade(&held),
+            read,
+            reported: Mutex::new(None),
+        };
+        for _ in 0..2 {
+            assert_eq!((cell.reload(SystemTime::now()), *held.load()), (Outcome::Failing, 1));
+            assert!(cell.reported.lock().unwrap().as_ref().unwrap().starts_with("x: "));
+        }
+    }
 }

@@ -11,8 +11,8 @@ use std::{
 };
 
 use certs::{
-    CaRequest, CertificateAuthority, FileError, FileWatcher, Identity, LeafRequest, Live, Roots, San, Trust,
-    files::{CA_CERT, CA_KEY, CERT_CHAIN, KEY, ROOT_CERT},
+    CaRequest, CertificateAuthority, FileWatcher, Identity, LeafRequest, Live, Roots, San, Trust,
+    files::{CA_CERT, CA_KEY, CERT_CHAIN, FileError, KEY, ROOT_CERT},
 };
 use mesh::id::{SpiffeId, TrustDomain};
 use tempfile::{TempDir, tempdir};
@@ -161,7 +161,7 @@ fn a_directory_that_is_no_authority_is_refused() {
     );
     check(
         |path| fs::write(path.join(ROOT_CERT), ca.root_pem()).unwrap(),
-        "does not lead to root-cert.pem",
+        "does not lead to its roots",
     );
     check(
         |path| fs::write(path.join(ROOT_CERT), "").unwrap(),
@@ -173,7 +173,7 @@ fn a_directory_that_is_no_authority_is_refused() {
             fs::copy(path.join(KEY), path.join(CA_KEY)).unwrap();
             fs::copy(path.join(CERT_CHAIN), path.join(CA_CERT)).unwrap();
         },
-        "does not lead to root-cert.pem",
+        "does not lead to its roots",
     );
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use certs::{
     CaRequest, CertificateAuthority, ClientVerifier, Identity, LeafRequest, Live, Names, Peer, Roots, San,
-    ServerVerifier, Trust, TrustBundle, Versions, client_config, server_config, verify,
+    ServerVerifier, Trust, TrustBundle, Versions, client_config, server_config, tls_error, tls_failure_reason,
 };
 use mesh::{
     host::Host,
@@ -155,7 +155,7 @@ async fn refusal(trust: Trust, names: Vec<SanMatcher>, gateway: Identity, caller
 }
 
 fn reason(error: &io::Error) -> String {
-    verify::reason(verify::tls_error(error).expect("an error of the handshake"))
+    tls_failure_reason(tls_error(error).expect("an error of the handshake"))
 }
 
 #[tokio::test]
