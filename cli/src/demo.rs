@@ -2,5 +2,6 @@
 
 pub mod claim;
 mod script;
+mod show;
 
 pub use script::script;

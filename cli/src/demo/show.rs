@@ -1,6 +1,7 @@
 //! Prints the walk through the tutorial.
 
 use std::{
+    fmt::Display,
     io::{self, Write},
     time::Duration,
 };
@@ -26,6 +27,15 @@ impl<W: Write> Show<W> {
         writeln!(self.out, "{text}")
     }
 
+    pub(super) fn command(&mut self, command: impl Display) -> io::Result<()> {
+        writeln!(self.out, "   $ {}", self.style.command(command))
+    }
+
+    pub(super) fn prompt(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out, "   {}", self.style.dim(text))?;
+        self.out.flush()
+    }
+
     pub(super) fn heading(&mut self, number: usize, chapter: &Chapter) -> io::Result<()> {
         let title = self.style.bold(format!("{number}. {}", chapter.title));
         writeln!(self.out, "\n{title}")?;
@@ -37,8 +47,7 @@ impl<W: Write> Show<W> {
 
     pub(super) fn applied(&mut self, files: &[&str], took: Duration) -> io::Result<()> {
         for file in files {
-            let command = format!("kubectl apply -f examples/{file}");
-            writeln!(self.out, "   $ {}", self.style.command(command))?;
+            self.command(format_args!("kubectl apply -f examples/{file}"))?;
         }
         let took = format!("live after {} ms: every proxy has acknowledged it", took.as_millis());
         writeln!(self.out, "   {}", self.style.dim(took))
@@ -70,6 +79,20 @@ impl<W: Write> Show<W> {
             writeln!(self.out, "   {}", self.style.bad(fault))?;
         }
         self.out.flush()
+    }
+
+    /// The claim about all claims.
+    pub(super) fn closing(&mut self, strays: &[String]) -> io::Result<()> {
+        let mark = if strays.is_empty() {
+            self.style.good("✔")
+        } else {
+            self.style.bad("✘")
+        };
+        writeln!(
+            self.out,
+            "\n {mark} every call left exactly its lines in the logs, and nothing else did"
+        )?;
+        self.log("stray", strays)
     }
 
     pub(super) fn verdict(&mut self, held: usize, claims: usize, took: Duration) -> io::Result<()> {
@@ -159,4 +182,63 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::{HeaderMap, StatusCode, body::Bytes};
+
+    use super::*;
+    use crate::lab::client::Call;
+
+    fn printed(print: impl FnOnce(&mut Show<&mut Vec<u8>>) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        print(&mut Show::new(&mut out, Style::PLAIN)).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_claim_is_shown_with_what_was_seen() {
+        let call = Call::get("http://httpbin.org/status/418");
+        let expected = Expected::Page(418, "*teapot*");
+        let claim = Claim::new("team-y gets its teapot", Caller::App(Team::Y), call, expected).times(2);
+        let reply = || {
+            Ok(Reply {
+                status: StatusCode::IM_A_TEAPOT,
+                headers: HeaderMap::new(),
+                body: Bytes::from_static(b"\na teapot\n"),
+            })
+        };
+        let evidence = Evidence {
+            replies: vec![reply(), reply()],
+            gateway: vec!["[one]".into(), "[two]".into()],
+            ..Evidence::default()
+        };
+        let expect = "
+ ✘ team-y gets its teapot
+   team-y $ curl -s http://httpbin.org/status/418   (2 times)
+   expected 418, *teapot*
+   got      418 · 418
+            a teapot
+   gateway  [one]
+            and 1 more like it
+   too bad
+";
+        assert_eq!(
+            printed(|show| show.claim(&claim, &evidence, &["too bad".into()])),
+            expect
+        );
+    }
+
+    #[test]
+    fn the_verdict_counts() {
+        let shown = printed(|show| show.verdict(3, 4, Duration::from_millis(1520)));
+        assert_eq!(shown, "\n3 of 4 claims hold (1.5 s)\n");
+    }
+
+    #[test]
+    fn text_breaks_between_words() {
+        assert_eq!(wrap("one two  three", 7), ["one two", "three"]);
+        assert_eq!(wrap("unbreakable x", 4), ["unbreakable", "x"]);
+    }
 }

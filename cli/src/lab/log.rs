@@ -9,8 +9,10 @@ use std::{
 use tokio::{sync::watch, time::timeout};
 
 mod line;
+mod pipe;
 
 pub use line::{Field, Line};
+pub use pipe::LogPipe;
 
 /// Lines kept; a proxy that logs more is broken, or the lab is used for what it is not made for.
 const MAX_LINES: usize = 100_000;
