@@ -87,10 +87,6 @@ codes! {
     PortRequired = "IST0112",
     /// A selector matches no workload that is known.
     NoMatchingWorkload = "IST0127",
-    /// TLS towards a host is not verified against a certificate authority of its own.
-    NoServerVerification = "IST0128",
-    /// The same for one port.
-    NoServerVerificationOnPort = "IST0129",
     /// A route stands behind one that takes every request.
     UnreachableRoute = "IST0130",
     /// A condition is there twice.
@@ -121,6 +117,10 @@ codes! {
     DeniesEverything = "SP0005",
     /// A server's certificate is not checked at all.
     VerificationOff = "SP0006",
+    /// A server passes TLS through, and nothing says where to.
+    NothingToPassThrough = "SP0008",
+    /// A route sends TLS into a destination that is reached over TLS.
+    DoubleTls = "SP0009",
     /// A kind or version that is not known.
     UnknownKind = "SP0007",
 }

@@ -15,6 +15,7 @@ mod object;
 mod path;
 pub mod peer_authentication;
 mod read;
+mod report;
 pub mod scalar;
 pub mod scope;
 pub mod service_entry;
@@ -26,5 +27,7 @@ mod yaml;
 
 pub use load::{Loaded, Skipped, load};
 pub use metadata::{Metadata, ObjectId};
+pub(crate) use object::by_age;
 pub use object::{Kind, Object, Objects, Spec};
 pub use path::FieldPath;
+pub(crate) use report::Report;

@@ -1,4 +1,5 @@
 //! The control plane: Istio's resources in, a configuration for every proxy out.
 
+pub mod analyze;
 pub mod diag;
 pub mod istio;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use super::{
-    metadata::WorkloadSelector,
+    metadata::{Metadata, WorkloadSelector},
     scalar::{IpBlock, Port, deserialize_from_str},
 };
 
@@ -176,9 +176,79 @@ pub enum Key {
     },
 }
 
+/// The annotation that asks to try a policy without effect.
+pub const DRY_RUN_ANNOTATION: &str = "istio.io/dry-run";
+
 const CLAIMS: &str = "request.auth.claims";
 const HEADERS: &str = "request.headers";
 const METADATA: &str = "experimental.";
+
+impl AuthorizationPolicy {
+    /// Whether it can be tried without effect.
+    pub fn can_be_dry_run(&self) -> bool {
+        match self.action {
+            Action::Allow | Action::Deny => true,
+            Action::Audit => false,
+        }
+    }
+
+    /// Whether the annotation `istio.io/dry-run` asks to try it without effect.
+    pub fn is_dry_run(metadata: &Metadata) -> bool {
+        metadata
+            .annotations
+            .get(DRY_RUN_ANNOTATION)
+            .is_some_and(|value| value == "true")
+    }
+}
+
+impl Rule {
+    /// Whether it looks at HTTP requests and at nothing that a TCP connection has besides its source.
+    pub fn is_http_only(&self) -> bool {
+        let to = self.to.iter().flatten().map(|to| &to.operation);
+        let (mut http, mut tcp) = (false, false);
+        for operation in to {
+            http |= operation.texts().iter().any(|(_, values)| !values.is_empty());
+            tcp |= !operation.ports.is_empty() || !operation.not_ports.is_empty();
+        }
+        for condition in &self.when {
+            http |= condition.key.is_http_only();
+            tcp |= !condition.key.is_http_only();
+        }
+        http && !tcp && self.from.is_none()
+    }
+}
+
+impl Source {
+    /// The lists of texts, by field.
+    pub(super) fn texts(&self) -> [(&'static str, &[String]); 10] {
+        [
+            ("principals", &self.principals),
+            ("notPrincipals", &self.not_principals),
+            ("requestPrincipals", &self.request_principals),
+            ("notRequestPrincipals", &self.not_request_principals),
+            ("namespaces", &self.namespaces),
+            ("notNamespaces", &self.not_namespaces),
+            ("serviceAccounts", &self.service_accounts),
+            ("notServiceAccounts", &self.not_service_accounts),
+            ("trustDomains", &self.trust_domains),
+            ("notTrustDomains", &self.not_trust_domains),
+        ]
+    }
+}
+
+impl Operation {
+    /// The lists of texts, by field; all of them are about HTTP.
+    pub(super) fn texts(&self) -> [(&'static str, &[String]); 6] {
+        [
+            ("hosts", &self.hosts),
+            ("notHosts", &self.not_hosts),
+            ("methods", &self.methods),
+            ("notMethods", &self.not_methods),
+            ("paths", &self.paths),
+            ("notPaths", &self.not_paths),
+        ]
+    }
+}
 
 impl Key {
     /// Keys without a part in brackets.
@@ -196,6 +266,11 @@ impl Key {
         ("destination.port", Self::DestinationPort),
         ("connection.sni", Self::ConnectionSni),
     ];
+
+    /// Whether it is read from a JSON web token.
+    pub fn is_token(&self) -> bool {
+        self.is_http_only() && !matches!(self, Self::RequestHeader(_))
+    }
 
     /// Whether only an HTTP request has it, so that a TCP connection cannot be judged by it.
     pub fn is_http_only(&self) -> bool {

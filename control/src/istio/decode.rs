@@ -367,13 +367,13 @@ impl<'a> de::SeqAccess<'a> for Items<'a, '_> {
         };
         self.next += 1;
         let path = self.reader.path.index(index);
-        seed.deserialize(Reader {
+        let child = Reader {
             node,
             path,
             position: node.position,
             findings: self.reader.findings,
-        })
-        .map(Some)
+        };
+        child.place(seed.deserialize(child)).map(Some)
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -437,12 +437,13 @@ impl<'a> de::MapAccess<'a> for Fields<'a, '_> {
         } else {
             parent.field(&entry.key)
         };
-        seed.deserialize(Reader {
+        let child = Reader {
             node: &entry.value,
             path,
             position: entry.key_position,
             findings: self.reader.findings,
-        })
+        };
+        child.place(seed.deserialize(child))
     }
 }
 
@@ -505,12 +506,13 @@ impl<'a> de::VariantAccess<'a> for Choice<'a, '_> {
             return Err(self.reader.wrong("an object"));
         };
         let path = self.reader.path.field(&entry.key);
-        seed.deserialize(Reader {
+        let child = Reader {
             node: &entry.value,
             path,
             position: entry.key_position,
             findings: self.reader.findings,
-        })
+        };
+        child.place(seed.deserialize(child))
     }
 
     fn tuple_variant<V: Visitor<'a>>(self, _: usize, _: V) -> Result<V::Value, Error> {

@@ -183,3 +183,10 @@ pub enum ClientTlsMode {
     /// With the mesh certificate, to a member of the mesh.
     IstioMutual,
 }
+
+impl TrafficPolicy {
+    /// Whether nothing is set for all ports.
+    pub fn is_empty(&self) -> bool {
+        self.load_balancer.is_none() && self.connection_pool.is_none() && self.tls.is_none()
+    }
+}

@@ -74,7 +74,7 @@ pub enum TargetPort {
 }
 
 /// Transport of a Service port.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum TransportProtocol {
     /// TCP.

@@ -186,3 +186,39 @@ impl Loaded {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::istio::{
+        authorization_policy::AuthorizationPolicy, gateway::Gateway, kubernetes::Service,
+        virtual_service::VirtualService,
+    };
+
+    fn examples(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
+    }
+
+    #[test]
+    fn the_tutorial_loads_without_a_finding() {
+        let loaded = load(&examples("tutorial"));
+        assert_eq!(loaded.diagnostics, []);
+        let counts = [
+            loaded.objects.of::<VirtualService>().count(),
+            loaded.objects.of::<Gateway>().count(),
+            loaded.objects.of::<AuthorizationPolicy>().count(),
+            loaded.objects.of::<Service>().count(),
+        ];
+        assert_eq!((counts, loaded.objects.len()), ([2, 1, 3, 3], 23));
+    }
+
+    #[test]
+    fn kinds_that_concern_no_proxy_are_listed() {
+        let skipped = load(&examples("tutorial")).skipped;
+        let kinds: BTreeSet<_> = skipped.iter().map(|skipped| skipped.object.kind.as_str()).collect();
+        assert_eq!(
+            kinds.into_iter().collect::<Vec<_>>(),
+            ["Deployment", "IstioOperator", "NetworkPolicy", "ServiceAccount"]
+        );
+    }
+}

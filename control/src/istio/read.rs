@@ -136,7 +136,7 @@ impl FileReader<'_> {
                 (
                     "kind",
                     Code::NotImplemented,
-                    format!("kind {kind} is not implemented"),
+                    format!("{kind} is not implemented"),
                     advice,
                 )
             }
@@ -145,7 +145,7 @@ impl FileReader<'_> {
                 (
                     "apiVersion",
                     Code::UnknownKind,
-                    format!("version {api_version} is not known for kind {kind}"),
+                    format!("{api_version} is not known for {kind}"),
                     advice,
                 )
             }
@@ -159,7 +159,7 @@ impl FileReader<'_> {
                 (
                     "kind",
                     Code::UnknownKind,
-                    format!("kind {kind} is not known in {api_version}"),
+                    format!("{kind} is not known in {api_version}"),
                     support::suggest(kind, &known),
                 )
             }

@@ -1,6 +1,6 @@
 //! References that may name a namespace: hosts with a scope, export lists, gateway names.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use mesh::host::HostPattern;
 
@@ -60,6 +60,14 @@ impl HostText {
     /// The host as written, in canonical form.
     pub fn pattern(&self) -> &HostPattern {
         &self.0
+    }
+
+    /// The address, if it is one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match &self.0 {
+            HostPattern::Exact(host) => host.ip(),
+            HostPattern::Suffix(_) | HostPattern::Any => None,
+        }
     }
 
     /// The full host: a single label is a Service of `namespace`, everything else stays as it is.

@@ -92,3 +92,13 @@ pub struct WorkloadEntry {
     #[serde(default)]
     pub service_account: String,
 }
+
+impl ServiceEntry {
+    /// Whether the hosts themselves are what DNS is asked for.
+    pub fn needs_names(&self) -> bool {
+        match self.resolution {
+            Resolution::Dns | Resolution::DnsRoundRobin => self.endpoints.is_empty(),
+            Resolution::None | Resolution::Static => false,
+        }
+    }
+}

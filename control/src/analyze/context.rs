@@ -1,0 +1,240 @@
+//! Everything there is, indexed for the questions that checks ask.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use mesh::host::HostPattern;
+
+use crate::diag::Code;
+use crate::istio::{
+    self, FieldPath, Object, Objects, Report,
+    destination_rule::DestinationRule,
+    kubernetes::{Namespace, Service},
+    metadata::selects,
+    scalar::Port,
+    scope::{Export, NamespaceScope, exported_to},
+    service_entry::{ServiceEntry, WorkloadEntry},
+};
+
+/// Labels, of a selector or of a workload.
+pub(super) type Labels = BTreeMap<String, String>;
+
+/// All objects and what can be looked up among them.
+pub(super) struct Context<'a> {
+    pub(super) objects: &'a Objects,
+    pub(super) root_namespace: &'a str,
+    established: &'a Objects,
+    hosts: ByHost<KnownHost<'a>>,
+    rules: ByHost<Rule<'a>>,
+    namespaces: BTreeSet<&'a str>,
+    /// Selectors of Services by namespace: the labels that workloads are known to have.
+    workloads: BTreeMap<&'a str, Vec<(&'a Service, &'a Labels)>>,
+}
+
+/// A host of a Service or ServiceEntry.
+pub(super) struct KnownHost<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) ports: Vec<Port>,
+    pub(super) endpoints: Endpoints<'a>,
+    exports: Vec<Export>,
+}
+
+/// What is known of the labels of a host's endpoints.
+pub(super) enum Endpoints<'a> {
+    /// They have at least these labels.
+    Selected(&'a Labels),
+    /// They are these.
+    Listed(&'a [WorkloadEntry]),
+    /// Nothing: DNS finds them.
+    Found,
+}
+
+/// A DestinationRule.
+pub(super) struct Rule<'a> {
+    pub(super) object: &'a Arc<Object>,
+    pub(super) rule: &'a DestinationRule,
+}
+
+/// Values by host, with those of wildcard hosts apart.
+struct ByHost<T> {
+    exact: HashMap<HostPattern, Vec<T>>,
+    wildcards: Vec<(HostPattern, T)>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(objects: &'a Objects, established: &'a Objects, root_namespace: &'a str) -> Self {
+        let mut context = Self {
+            objects,
+            root_namespace,
+            established,
+            hosts: ByHost::new(),
+            rules: ByHost::new(),
+            namespaces: objects.of::<Namespace>().map(|(object, _)| object.name()).collect(),
+            workloads: BTreeMap::new(),
+        };
+        context.add_services();
+        context.add_service_entries();
+        for (object, rule) in objects.of::<DestinationRule>() {
+            context
+                .rules
+                .add(rule.host.in_namespace(object.namespace()), Rule { object, rule });
+        }
+        context
+    }
+
+    fn add_services(&mut self) {
+        for (object, service) in self.objects.of::<Service>() {
+            if !service.selector.is_empty() {
+                self.workloads
+                    .entry(object.namespace())
+                    .or_default()
+                    .push((service, &service.selector));
+            }
+            if let Ok(host) = HostPattern::parse(&Service::host(&object.metadata)) {
+                self.hosts.add(
+                    host,
+                    KnownHost {
+                        namespace: object.namespace(),
+                        ports: service.ports.iter().map(|port| port.port).collect(),
+                        endpoints: Endpoints::Selected(&service.selector),
+                        exports: Service::export_to(&object.metadata),
+                    },
+                );
+            }
+        }
+    }
+
+    fn add_service_entries(&mut self) {
+        for (object, entry) in self.objects.of::<ServiceEntry>() {
+            for host in &entry.hosts {
+                self.hosts.add(
+                    host.pattern().clone(),
+                    KnownHost {
+                        namespace: object.namespace(),
+                        ports: entry.ports.iter().map(|port| port.number).collect(),
+                        endpoints: if entry.endpoints.is_empty() {
+                            Endpoints::Found
+                        } else {
+                            Endpoints::Listed(&entry.endpoints)
+                        },
+                        exports: entry.export_to.clone(),
+                    },
+                );
+            }
+        }
+    }
+
+    /// The Services and ServiceEntries that have a host.
+    pub(super) fn hosts<'s>(&'s self, host: &'s HostPattern) -> Vec<&'s KnownHost<'a>> {
+        self.hosts.covering(host).collect()
+    }
+
+    /// Whether a host, or any host that a wildcard covers, exists.
+    pub(super) fn any_host(&self, host: &HostPattern) -> bool {
+        self.hosts.covering(host).next().is_some() || self.hosts.covered_by(host)
+    }
+
+    /// The DestinationRules for a host that are exported to a namespace.
+    pub(super) fn rules<'s>(&'s self, host: &'s HostPattern, namespace: &'s str) -> impl Iterator<Item = &'s Rule<'a>> {
+        let visible = move |rule: &&Rule<'a>| exported_to(&rule.rule.export_to, namespace, rule.object.namespace());
+        self.rules.covering(host).filter(visible)
+    }
+
+    /// Labels that workloads are known to have, in a namespace or (`None`) anywhere, each with the Service that says so.
+    pub(super) fn workloads<'s>(
+        &'s self,
+        namespace: Option<&'s str>,
+    ) -> impl Iterator<Item = &'s (&'a Service, &'a Labels)> {
+        let chosen = self
+            .workloads
+            .iter()
+            .filter(move |(name, _)| namespace.is_none_or(|wanted| wanted == **name));
+        chosen.flat_map(|(_, workloads)| workloads)
+    }
+
+    /// Whether two selectors may choose the same workload, as far as workloads are known.
+    pub(super) fn overlap(&self, a: &Labels, b: &Labels) -> bool {
+        selects(a, b)
+            || selects(b, a)
+            || self
+                .workloads(None)
+                .any(|(_, labels)| selects(a, labels) && selects(b, labels))
+    }
+
+    /// The order in which objects that compete prevail.
+    pub(super) fn precedence(&self, a: &Object, b: &Object) -> Ordering {
+        let is_new = |object: &Object| self.established.by_id(&object.id).is_none();
+        is_new(a).cmp(&is_new(b)).then_with(|| istio::by_age(a, b))
+    }
+
+    /// Warns about namespaces that do not exist, if any namespace is known at all.
+    pub(super) fn namespace_exists(&self, namespace: &str) -> bool {
+        self.namespaces.is_empty() || self.namespaces.contains(namespace)
+    }
+
+    /// Warns about export entries that name no namespace there is.
+    pub(super) fn check_exports(&self, exports: &[Export], report: &mut Report<'_>) {
+        let (spec, path);
+        spec = FieldPath::ROOT.field("spec");
+        path = spec.field("exportTo");
+        for (index, Export(scope)) in exports.iter().enumerate() {
+            self.check_namespace(scope, &path.index(index), report);
+        }
+    }
+
+    /// Warns about a scope that names no namespace there is.
+    pub(super) fn check_namespace(&self, scope: &NamespaceScope, path: &FieldPath<'_>, report: &mut Report<'_>) {
+        if let NamespaceScope::Named(name) = scope
+            && !self.namespace_exists(name)
+        {
+            report.warning(
+                Code::ReferenceNotFound,
+                path,
+                format!("namespace {name} does not exist"),
+                "correct the name",
+            );
+        }
+    }
+}
+
+impl KnownHost<'_> {
+    pub(super) fn visible_in(&self, namespace: &str) -> bool {
+        exported_to(&self.exports, namespace, self.namespace)
+    }
+}
+
+impl<T> ByHost<T> {
+    fn new() -> Self {
+        Self {
+            exact: HashMap::new(),
+            wildcards: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, host: HostPattern, value: T) {
+        match host {
+            HostPattern::Exact(_) => self.exact.entry(host).or_default().push(value),
+            HostPattern::Suffix(_) | HostPattern::Any => self.wildcards.push((host, value)),
+        }
+    }
+
+    /// Values whose host is this one or covers it.
+    fn covering<'s>(&'s self, host: &'s HostPattern) -> impl Iterator<Item = &'s T> {
+        let wide = self
+            .wildcards
+            .iter()
+            .filter(move |(pattern, _)| pattern.covers(host))
+            .map(|(_, value)| value);
+        self.exact.get(host).into_iter().flatten().chain(wide)
+    }
+
+    /// Whether a wildcard covers any host.
+    fn covered_by(&self, host: &HostPattern) -> bool {
+        !matches!(host, HostPattern::Exact(_))
+            && (self.exact.keys().any(|known| host.covers(known))
+                || self.wildcards.iter().any(|(known, _)| host.covers(known)))
+    }
+}

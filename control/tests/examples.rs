@@ -1,0 +1,104 @@
+//! The files of `examples/` against what they claim: the tutorial has no finding, each broken file exactly its own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use control::{analyze::analyze, diag::Diagnostic};
+
+const ROOT_NAMESPACE: &str = "istio-system";
+
+fn examples(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
+}
+
+fn broken_files() -> Vec<PathBuf> {
+    let entries = fs::read_dir(examples("broken"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries
+        .filter(|path| path.file_name().unwrap() != "base.yaml")
+        .collect();
+    files.sort();
+    files
+}
+
+/// What a file's first lines say has to be found in it: `code object field line N`.
+fn expected(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap();
+    let mut expected: Vec<_> = text
+        .lines()
+        .map_while(|line| line.strip_prefix("# expect: "))
+        .map(str::to_owned)
+        .collect();
+    expected.sort();
+    expected
+}
+
+/// A finding in the same words.
+fn found(diagnostic: &Diagnostic) -> String {
+    let object = diagnostic.object.as_ref().map_or("- -".to_owned(), ToString::to_string);
+    let field = if diagnostic.field.is_empty() {
+        "-"
+    } else {
+        &diagnostic.field
+    };
+    let line = diagnostic.location.as_ref().map_or(0, |location| location.line);
+    format!("{} {object} {field} line {line}", diagnostic.code)
+}
+
+fn all_found(diagnostics: &[Diagnostic]) -> Vec<String> {
+    let mut all: Vec<_> = diagnostics.iter().map(found).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn the_tutorial_has_no_finding() {
+    let analysis = analyze(&examples("tutorial"), ROOT_NAMESPACE);
+    assert_eq!(all_found(&analysis.diagnostics), Vec::<String>::new());
+    assert!(analysis.objects > 20);
+}
+
+#[test]
+fn each_broken_file_has_exactly_its_own_mistakes() {
+    let files = broken_files();
+    assert!(files.len() >= 40, "{}", files.len());
+    for file in files {
+        let directory = tempfile::tempdir().unwrap();
+        for source in [&file, &examples("broken/base.yaml")] {
+            fs::copy(source, directory.path().join(source.file_name().unwrap())).unwrap();
+        }
+        let analysis = analyze(directory.path(), ROOT_NAMESPACE);
+        assert!(!expected(&file).is_empty(), "{} expects nothing", file.display());
+        assert_eq!(all_found(&analysis.diagnostics), expected(&file), "{}", file.display());
+    }
+}
+
+#[test]
+fn the_broken_directory_as_a_whole_has_every_mistake() {
+    let analysis = analyze(&examples("broken"), ROOT_NAMESPACE);
+    let mut expected: Vec<_> = broken_files().iter().flat_map(|file| expected(file)).collect();
+    expected.sort();
+    assert_eq!(all_found(&analysis.diagnostics), expected);
+}
+
+#[test]
+fn every_finding_is_complete_and_reads_well() {
+    let directory = fs::canonicalize(examples("broken")).unwrap();
+    let analysis = analyze(&directory, ROOT_NAMESPACE);
+    let prefix = format!("{}/", directory.display());
+    let report: String = analysis
+        .diagnostics
+        .iter()
+        .map(|diagnostic| format!("{diagnostic}\n").replace(&prefix, ""))
+        .collect();
+    insta::assert_snapshot!(report);
+}
+
+#[test]
+fn findings_are_the_same_every_time() {
+    let of = || serde_json::to_string(&analyze(&examples("broken"), ROOT_NAMESPACE)).unwrap();
+    assert_eq!(of(), of());
+}
