@@ -83,7 +83,7 @@ pub struct FilterChain {
 }
 
 /// `FilterChainMatch`; an empty list or `None` matches everything. Specificity is compared in the order of the fields.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct FilterChainMatch {
     /// Port of the (original) destination.
     pub destination_port: Option<u16>,
