@@ -37,37 +37,37 @@ const MAX_FILE: u64 = 4 << 20;
 const OWNER_ONLY: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
 
-/// Why files are not credentials.
+/// Why files are not credentials. Each message is complete: the cause is part of it, not a second error below it.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The file system said no.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
         /// What it said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Too much to be a credential.
     #[error("{}: {MAX_FILE} bytes or more, which no certificate, key or bundle has", .0.display())]
     TooLarge(PathBuf),
     /// A chain and a key do not make an identity.
-    #[error("{} with {}: {source}; write both files from one issuance", chain.display(), key.display())]
+    #[error("{} with {}: {cause}; write both files from one issuance", chain.display(), key.display())]
     Identity {
         /// The chain's file.
         chain: PathBuf,
         /// The key's file.
         key: PathBuf,
         /// What is wrong.
-        source: IdentityError,
+        cause: IdentityError,
     },
     /// The certificate is no workload's, or not now.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Svid {
         /// The chain's file.
         path: PathBuf,
         /// What is wrong.
-        source: SvidError,
+        cause: SvidError,
     },
     /// The certificate has expired, or is not valid yet.
     #[error("{}: the certificate (serial {serial}) is not valid now: renew it, or compare the clocks", path.display())]
@@ -98,12 +98,12 @@ pub enum FileError {
         reason: String,
     },
     /// Not a set of roots.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Roots {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: RootsError,
+        cause: RootsError,
     },
     /// Not an authority's certificate and key.
     #[error("{}: {reason}", path.display())]
@@ -122,10 +122,10 @@ impl Identity {
     /// Reads a chain and its key from PEM files.
     pub fn load(chain: &Path, key: &Path) -> Result<Self, FileError> {
         let identity = Self::from_pem(&read(chain)?, &read(key)?);
-        identity.map_err(|source| FileError::Identity {
+        identity.map_err(|cause| FileError::Identity {
             chain: chain.to_owned(),
             key: key.to_owned(),
-            source,
+            cause,
         })
     }
 
@@ -141,9 +141,9 @@ impl Identity {
 impl Roots {
     /// Reads every certificate of a PEM file.
     pub fn load(path: &Path) -> Result<Self, FileError> {
-        Self::from_pem(&read(path)?).map_err(|source| FileError::Roots {
+        Self::from_pem(&read(path)?).map_err(|cause| FileError::Roots {
             path: path.to_owned(),
-            source,
+            cause,
         })
     }
 }
@@ -185,9 +185,9 @@ impl CertificateAuthority {
 /// Reads a workload's directory: its identity, proven against its roots at `now`.
 pub(crate) fn load_workload(directory: &Path, now: SystemTime) -> Result<(Identity, Svid, Trust), FileError> {
     let identity = load_valid(&directory.join(CERT_CHAIN), &directory.join(KEY), now)?;
-    let svid = identity.svid(now).map_err(|source| FileError::Svid {
+    let svid = identity.svid(now).map_err(|cause| FileError::Svid {
         path: directory.join(CERT_CHAIN),
-        source,
+        cause,
     })?;
     let trust = load_bundle(directory, &svid)?;
     check_trusted(directory, &identity, &trust, now)?;
@@ -209,9 +209,9 @@ pub(crate) fn load_renewed(
 ) -> Result<Identity, FileError> {
     let path = directory.join(CERT_CHAIN);
     let identity = load_valid(&path, &directory.join(KEY), now)?;
-    let renewed = identity.svid(now).map_err(|source| FileError::Svid {
+    let renewed = identity.svid(now).map_err(|cause| FileError::Svid {
         path: path.clone(),
-        source,
+        cause,
     })?;
     if renewed.id() != current.id() {
         return Err(FileError::OtherWorkload {
@@ -281,10 +281,8 @@ fn intermediates(
 
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
-    let mut file = File::open(path)
-        .map_err(|source| io_error(path, source))?
-        .take(MAX_FILE);
-    file.read_to_end(&mut bytes).map_err(|source| io_error(path, source))?;
+    let mut file = File::open(path).map_err(|cause| io_error(path, cause))?.take(MAX_FILE);
+    file.read_to_end(&mut bytes).map_err(|cause| io_error(path, cause))?;
     if file.limit() == 0 {
         return Err(FileError::TooLarge(path.to_owned()));
     }
@@ -292,7 +290,7 @@ fn read(path: &Path) -> Result<Vec<u8>, FileError> {
 }
 
 fn create(directory: &Path) -> Result<(), FileError> {
-    fs::create_dir_all(directory).map_err(|source| io_error(directory, source))
+    fs::create_dir_all(directory).map_err(|cause| io_error(directory, cause))
 }
 
 fn write(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileError> {
@@ -322,12 +320,12 @@ fn temporary(path: &Path, contents: &[u8], mode: u32) -> Result<tempfile::NamedT
         file.as_file().sync_all()?;
         Ok(file)
     };
-    fill().map_err(|source| io_error(path, source))
+    fill().map_err(|cause| io_error(path, cause))
 }
 
-fn io_error(path: &Path, source: io::Error) -> FileError {
+fn io_error(path: &Path, cause: io::Error) -> FileError {
     FileError::Io {
         path: path.to_owned(),
-        source,
+        cause,
     }
 }

@@ -37,7 +37,7 @@ pub enum SvidError {
     SeveralUris(Vec<String>),
     /// Its name is not an identity.
     #[error("the certificate's URI subject alternative name is not an identity: {0}")]
-    Id(#[from] IdError),
+    Id(IdError),
     /// It may sign certificates, so it stands for an authority and not for a workload.
     #[error("the certificate of {id} is a signing certificate, a workload certificate must not be one")]
     Ca {
@@ -104,7 +104,7 @@ impl TryFrom<Certificate> for Svid {
 
     fn try_from(certificate: Certificate) -> Result<Self, SvidError> {
         let id = match certificate.uri_sans.as_slice() {
-            [uri] => SpiffeId::parse(uri)?,
+            [uri] => SpiffeId::parse(uri).map_err(SvidError::Id)?,
             [] => {
                 return Err(SvidError::NoUri {
                     serial: certificate.serial,

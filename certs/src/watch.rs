@@ -83,9 +83,9 @@ impl FileWatcher {
     /// identity must be the same workload's and lead to the roots that are then current.
     pub fn workload(&self, directory: &Path) -> Result<Workload, FileError> {
         let (identity, svid, trust) = load_workload(directory, SystemTime::now())?;
-        let workload = Workload::new(identity, trust, SystemTime::now()).map_err(|source| FileError::Svid {
+        let workload = Workload::new(identity, trust, SystemTime::now()).map_err(|cause| FileError::Svid {
             path: directory.join(CERT_CHAIN),
-            source,
+            cause,
         })?;
         let (path, own) = (directory.to_owned(), svid.clone());
         self.follow(&workload.trust, [directory], move |_| load_bundle(&path, &own));
