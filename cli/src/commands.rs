@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::terminal::Style;
 
+mod analyze;
 mod certs;
 mod duration;
 
@@ -21,12 +22,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Check Istio resources: what is wrong, where, and what to do about it
+    Analyze(analyze::Args),
     /// Create a mesh CA, issue and show identities
     Certs(certs::Args),
 }
 
 const EXAMPLES: &str = "\
 Examples:
+  sallyport analyze examples/tutorial
   sallyport certs init-ca ca --trust-domain cluster.local
   sallyport certs issue spiffe://cluster.local/ns/team-x/sa/test --ca ca --out team-x
 
@@ -34,8 +38,11 @@ Every subcommand explains itself: sallyport certs --help";
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    let stdout = io::stdout();
+    let style = Style::of(&stdout);
     let result = match Cli::parse().command {
-        Command::Certs(args) => certs::run(&args, &mut io::stdout().lock()),
+        Command::Analyze(args) => analyze::run(&args, &mut stdout.lock(), style),
+        Command::Certs(args) => certs::run(&args, &mut stdout.lock()),
     };
     match result {
         Ok(code) => code,
