@@ -25,6 +25,7 @@ mod validate;
 pub mod virtual_service;
 mod yaml;
 
+pub(crate) use load::stamp;
 pub use load::{Loaded, Skipped, load};
 pub use metadata::{Metadata, ObjectId};
 pub(crate) use object::by_age;

@@ -1,5 +1,7 @@
 //! The control plane: Istio's resources in, a configuration for every proxy out.
 
 pub mod analyze;
+pub mod applied;
 pub mod diag;
 pub mod istio;
+pub mod watch;

@@ -4,10 +4,11 @@
 //! a mounted ConfigMap keeps its versions in such directories and links each file to the current one.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use super::{
@@ -28,7 +29,7 @@ pub struct Loaded {
     /// Objects of kinds that concern no proxy, such as Deployments.
     pub skipped: Vec<Skipped>,
     /// Objects that are there but may not be applied.
-    pub(crate) rejected: BTreeSet<ObjectId>,
+    pub(crate) rejected: BTreeMap<ObjectId, Location>,
     /// Files with something in them that could not be read; what they held before cannot be called deleted.
     pub(crate) unreadable: BTreeSet<Arc<str>>,
     /// Whether files may be missing from this picture.
@@ -66,6 +67,23 @@ pub fn load(path: &Path) -> Loaded {
         loaded.file(file);
     }
     loaded.finish()
+}
+
+/// What tells one state of a directory from another without reading its files: names, sizes, times of change.
+pub(crate) fn stamp(path: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+    let mut files = Vec::new();
+    if path.is_file() {
+        files.push(path.to_owned());
+    } else {
+        // What could be found before a failure is still a stamp; reading will name the failure.
+        let _ = collect(path, 0, &mut files);
+    }
+    files.sort();
+    let stamped = files.into_iter().map(|file| match fs::metadata(&file) {
+        Ok(metadata) => (file, metadata.len(), metadata.modified().ok()),
+        Err(_) => (file, 0, None),
+    });
+    stamped.collect()
 }
 
 /// Finds the files below a directory.
@@ -154,7 +172,7 @@ impl Loaded {
                 message: format!("is already defined at {first_at}"),
                 advice: Some("remove one of the two; neither is applied".into()),
             });
-            self.rejected.insert(object.id.clone());
+            self.rejected.insert(object.id.clone(), first_at);
         } else {
             self.objects.insert(object);
         }
@@ -178,7 +196,7 @@ impl Loaded {
     }
 
     fn finish(mut self) -> Self {
-        for id in &self.rejected {
+        for id in self.rejected.keys() {
             self.objects.remove(id);
         }
         self.diagnostics.sort();

@@ -13,12 +13,12 @@ use super::{
     service_entry::ServiceEntry,
     sidecar::Sidecar,
     virtual_service::VirtualService,
-    yaml::Node,
+    yaml::{Node, Position},
 };
 use crate::diag::Location;
 
 /// An object: what it says, and where it says it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Object {
     /// Which one it is.
     pub id: ObjectId,
@@ -30,7 +30,7 @@ pub struct Object {
 }
 
 /// Where an object was read.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Source {
     pub(super) file: Arc<str>,
     pub(super) root: Arc<Node>,
@@ -97,6 +97,39 @@ impl Object {
     /// The object's name.
     pub fn name(&self) -> &str {
         &self.id.name
+    }
+
+    /// The file it was read from.
+    pub fn file(&self) -> &Arc<str> {
+        &self.source.file
+    }
+
+    /// A policy that lets nothing pass in its namespace, in place of one that cannot be read.
+    pub(crate) fn closed_policy(id: ObjectId, at: &Location) -> Self {
+        let position = Position {
+            line: at.line,
+            column: at.column,
+        };
+        let metadata = Metadata {
+            name: id.name.clone(),
+            namespace: id.namespace.clone(),
+            ..Metadata::default()
+        };
+        let source = Source {
+            file: Arc::clone(&at.file),
+            root: Arc::new(Node::empty(position)),
+        };
+        Self {
+            id,
+            metadata,
+            spec: Spec::AuthorizationPolicy(AuthorizationPolicy::default()),
+            source,
+        }
+    }
+
+    /// Whether it is a stand-in made by [`Object::closed_policy`].
+    pub(crate) fn is_closed_policy(&self) -> bool {
+        self.source.root.is_empty()
     }
 
     /// Where a field is, or what is around it if it is not written.

@@ -22,7 +22,7 @@ pub(super) struct FileContent {
     pub(super) objects: Vec<Arc<Object>>,
     pub(super) diagnostics: Vec<Diagnostic>,
     /// Objects that are there but may not be applied.
-    pub(super) rejected: Vec<ObjectId>,
+    pub(super) rejected: Vec<(ObjectId, Location)>,
     /// Objects of kinds that are none of our business.
     pub(super) skipped: Vec<(ObjectId, Location)>,
     /// Whether something is there that could not be told apart as an object.
@@ -166,7 +166,7 @@ impl FileReader<'_> {
         };
         let position = root.locate(&FieldPath::ROOT.field(field));
         self.report(position, Some(id.clone()), field, code, &message, Some(advice));
-        self.content.rejected.push(id);
+        self.reject(id, root.position);
     }
 
     fn object(&mut self, root: &Arc<Node>, kind: &str, shape: Shape) {
@@ -185,13 +185,16 @@ impl FileReader<'_> {
                 spec,
                 source,
             };
-            self.content.diagnostics.extend(validate::object(&object));
+            // What is missing because it is misspelt would be complained about twice.
+            if self.errors() == before {
+                self.content.diagnostics.extend(validate::object(&object));
+            }
             if self.errors() == before {
                 self.content.objects.push(Arc::new(object));
                 return;
             }
         }
-        self.content.rejected.push(id);
+        self.reject(id, root.position);
     }
 
     fn metadata(&mut self, root: &Node, id: &ObjectId) -> Option<Metadata> {
@@ -316,9 +319,14 @@ impl FileReader<'_> {
             None,
         );
         match id {
-            Some(id) => self.content.rejected.push(id),
+            Some(id) => self.reject(id, malformed.position),
             None => self.content.unnamed = true,
         }
+    }
+
+    fn reject(&mut self, id: ObjectId, position: Position) {
+        let location = self.location(position);
+        self.content.rejected.push((id, location));
     }
 
     fn errors(&self) -> usize {
@@ -398,4 +406,173 @@ fn name_of(root: &Node, kind: &str) -> ObjectId {
     };
     let namespace = if kind == "Namespace" { "" } else { text("namespace") };
     ObjectId::new(kind, namespace, text("name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn findings(text: &str) -> Vec<String> {
+        let content = read(&"f".into(), text);
+        let text = |finding: &Diagnostic| {
+            let line = finding.location.as_ref().map_or(0, |location| location.line);
+            format!("{} {line} {}: {}", finding.code, finding.field, finding.message)
+        };
+        content.diagnostics.iter().map(text).collect()
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: &[&str]) {
+        assert_eq!(findings(text), expected, "{text}");
+    }
+
+    fn gateway(spec: &str) -> String {
+        format!(
+            "apiVersion: networking.istio.io/v1beta1\nkind: Gateway\nmetadata: {{name: g, namespace: ns}}\nspec:\n{spec}"
+        )
+    }
+
+    #[test]
+    fn every_version_of_istio_is_read_and_no_other() {
+        for (version, known) in [("v1", true), ("v1beta1", true), ("v1alpha3", true), ("v2", false)] {
+            let text = format!(
+                "apiVersion: networking.istio.io/{version}\nkind: Sidecar\nmetadata: {{name: s, namespace: ns}}\nspec:\n  egress: [{{hosts: [./*]}}]\n"
+            );
+            assert_eq!(read(&"f".into(), &text).objects.len(), usize::from(known), "{version}");
+        }
+        check(
+            "apiVersion: security.istio.io/v1alpha3\nkind: PeerAuthentication\n",
+            &["SP0007 1 apiVersion: security.istio.io/v1alpha3 is not known for PeerAuthentication"],
+        );
+        check(
+            "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\n",
+            &["SP0001 2 kind: Telemetry is not implemented"],
+        );
+        check(
+            "apiVersion: new.istio.io/v1\nkind: Thing\n",
+            &["SP0007 2 kind: Thing is not known in new.istio.io/v1"],
+        );
+    }
+
+    #[test]
+    fn lists_are_read_item_by_item() {
+        let text = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Namespace\n  metadata: {name: a}\n\
+                    - apiVersion: v1\n  kind: Namespace\n  metadata: {nane: b}\n- apiVersion: apps/v1\n  kind: Deployment\n";
+        let content = read(&"f".into(), text);
+        assert_eq!(
+            (content.objects.len(), content.skipped.len(), content.rejected.len()),
+            (1, 1, 1)
+        );
+        assert_eq!(content.skipped[0].1.line, 10);
+        check(
+            text,
+            &[
+                "IST0106 9 metadata.nane: unknown field",
+                "IST0106 9 metadata.name: a name is required",
+            ],
+        );
+    }
+
+    #[test]
+    fn scalars_have_the_types_that_kubernetes_gives_them() {
+        let port = |number: &str| {
+            gateway(&format!(
+                "  servers:\n  - hosts: ['*']\n    port: {{number: {number}, name: http, protocol: HTTP}}\n"
+            ))
+        };
+        check(&port("80"), &[]);
+        for (number, message) in [
+            ("\"80\"", "expected a whole number, 0 or more, found the text \"80\""),
+            (
+                "eighty",
+                "expected a whole number, 0 or more, found the text \"eighty\"",
+            ),
+            ("0x50", "expected a whole number, 0 or more, found the number 0x50"),
+            ("-1", "expected a whole number, 0 or more, found the number -1"),
+            ("0", "0 is not a port: 1 to 65535"),
+            ("[80]", "expected a whole number, 0 or more, found a list"),
+        ] {
+            check(
+                &port(number),
+                &[&format!("IST0106 7 spec.servers[0].port.number: {message}")],
+            );
+        }
+        let name = |name: &str| {
+            gateway(&format!(
+                "  selector: {{istio: {name}}}\n  servers:\n  - hosts: ['*']\n    port: {{number: 80, name: http, protocol: HTTP}}\n"
+            ))
+        };
+        for text in ["egress", "'true'", "\"8080\"", "1.2.3", "v1", "!!str 80"] {
+            check(&name(text), &[]);
+        }
+        for (text, found) in [
+            ("true", "truth value"),
+            ("off", "truth value"),
+            ("8080", "number"),
+            ("1e3", "number"),
+            ("1.5", "number"),
+        ] {
+            check(
+                &name(text),
+                &[&format!(
+                    "IST0106 5 spec.selector[istio]: expected a text, found the {found} {text}"
+                )],
+            );
+        }
+    }
+
+    #[test]
+    fn a_null_is_an_absent_field() {
+        check(
+            &gateway(
+                "  selector:\n  servers:\n  - hosts: ['*']\n    tls: null\n    port: {number: 80, name: http, protocol: HTTP}\n",
+            ),
+            &[],
+        );
+        check(
+            &gateway("  servers:\n  - hosts: ['*']\n    port: ~\n"),
+            &["IST0106 6 spec.servers[0]: field port is required"],
+        );
+    }
+
+    #[test]
+    fn a_choice_has_exactly_one_field() {
+        let uri = |uri: &str| {
+            format!(
+                "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v, namespace: ns}}\nspec:\n  hosts: [a.test]\n  \
+                 http:\n  - match: [{{headers: {{x-a: {{}}}}, uri: {uri}}}]\n    route: [{{destination: {{host: a.test}}}}]\n"
+            )
+        };
+        check(&uri("{prefix: /a}"), &[]);
+        let place = "spec.http[0].match[0].uri";
+        check(
+            &uri("{}"),
+            &[&format!(
+                "IST0106 7 {place}: expected exactly one of exact, prefix or regex"
+            )],
+        );
+        check(
+            &uri("{prefix: /a, exact: /b}"),
+            &[&format!(
+                "IST0106 7 {place}: expected exactly one of exact, prefix or regex"
+            )],
+        );
+        check(
+            &uri("{suffix: /a}"),
+            &[&format!("IST0106 7 {place}: \"suffix\" is not accepted here")],
+        );
+    }
+
+    #[test]
+    fn every_unknown_field_is_found_and_what_kubernetes_adds_is_not() {
+        let text = "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: ns, uid: u, resourceVersion: '1', labls: {}}\n\
+                    spec:\n  sessionAffinity: None\n  ports: [{port: 80, nodePort: 30080}]\nstatus: {loadBalancer: {}}\nspecs: {}\n";
+        check(
+            text,
+            &[
+                "IST0106 3 metadata.labls: unknown field",
+                "IST0106 8 specs: unknown field",
+            ],
+        );
+    }
 }

@@ -18,7 +18,7 @@ pub(super) struct Position {
 }
 
 /// A value and where it begins.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Node {
     pub(super) value: Value,
     pub(super) position: Position,
@@ -27,7 +27,7 @@ pub(super) struct Node {
 }
 
 /// What a node holds.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) enum Value {
     Scalar { text: String, plain: bool },
     List(Vec<Arc<Node>>),
@@ -35,7 +35,7 @@ pub(super) enum Value {
 }
 
 /// A key of a mapping with its value.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Entry {
     pub(super) key: String,
     pub(super) key_position: Position,
@@ -98,6 +98,11 @@ impl Node {
             position,
             size: 1,
         }
+    }
+
+    /// Whether it is a mapping without keys.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(&self.value, Value::Map(entries) if entries.is_empty())
     }
 
     /// Where a field is: the position of its key, or of the nearest thing around it that is there.
