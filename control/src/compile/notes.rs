@@ -1,0 +1,97 @@
+//! What compiling has to say about objects.
+
+use crate::{
+    diag::{Code, Diagnostic, Severity},
+    istio::{FieldPath, Object},
+};
+
+/// Diagnostics, collected.
+#[derive(Debug, Default)]
+pub(super) struct Notes(Vec<Diagnostic>);
+
+/// Something wrong inside one object, before it is known where the object is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) code: Code,
+    pub(super) message: String,
+    pub(super) advice: &'static str,
+}
+
+impl Problem {
+    /// Istio has it, we do not.
+    pub(super) fn not_implemented(message: impl Into<String>, advice: &'static str) -> Self {
+        Self {
+            code: Code::NotImplemented,
+            message: message.into(),
+            advice,
+        }
+    }
+
+    /// It cannot be meant.
+    pub(super) fn invalid(message: impl Into<String>, advice: &'static str) -> Self {
+        Self {
+            code: Code::Invalid,
+            message: message.into(),
+            advice,
+        }
+    }
+}
+
+impl Notes {
+    /// The object, or the part of it the field names, is not applied.
+    pub(super) fn error(
+        &mut self,
+        object: &Object,
+        field: &FieldPath<'_>,
+        code: Code,
+        message: impl Into<String>,
+        advice: &str,
+    ) {
+        self.add(Severity::Error, object, field, code, message.into(), advice);
+    }
+
+    /// The object is applied, and probably does not do what it should.
+    pub(super) fn warning(
+        &mut self,
+        object: &Object,
+        field: &FieldPath<'_>,
+        code: Code,
+        message: impl Into<String>,
+        advice: &str,
+    ) {
+        self.add(Severity::Warning, object, field, code, message.into(), advice);
+    }
+
+    /// A part of an object is not applied.
+    pub(super) fn problem(&mut self, object: &Object, field: &FieldPath<'_>, problem: Problem) {
+        self.error(object, field, problem.code, problem.message, problem.advice);
+    }
+
+    /// Everything, in order of place, each once.
+    pub(super) fn into_sorted(self) -> Vec<Diagnostic> {
+        let mut all = self.0;
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    fn add(
+        &mut self,
+        severity: Severity,
+        object: &Object,
+        field: &FieldPath<'_>,
+        code: Code,
+        message: String,
+        advice: &str,
+    ) {
+        self.0.push(Diagnostic {
+            location: Some(object.locate(field)),
+            object: Some(object.id.clone()),
+            field: field.to_string(),
+            code,
+            severity,
+            message,
+            advice: Some(advice.to_owned()),
+        });
+    }
+}
