@@ -1,31 +1,281 @@
-//! HTTP: one function per request is the data path.
+//! HTTP: [`serve_request`] is the data path, in the order a request takes.
+//!
+//! Invariants: a request sees exactly one snapshot; authorization is asked before anything is sent or said about where a
+//! request would go; every request leaves exactly one record, however it ends.
 
-use std::{rc::Rc, sync::Arc};
+pub(crate) mod body;
+mod forwarded;
+mod forward;
+mod guard;
+mod head;
+mod hop;
+mod path;
+mod reply;
+mod retry;
+mod rewrite;
+mod routes;
+mod serve;
+mod timers;
+mod trail;
+mod upgrade;
 
-use mesh::listener::Http;
+use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc};
 
-use crate::{connection::Connection, stream::Downstream, worker::Worker};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use mesh::{
+    ClusterName, RouteConfigName,
+    authz::Facts,
+    listener::{Http, RouteSource},
+    route::{Redirect, RouteAction},
+};
+use rand::RngExt;
+
+use crate::{
+    access_log::{Loggers, Sinks},
+    authz::{Engine, Verdict},
+    connection::Connection,
+    error::{BadRequest, ProxyError},
+    snapshot::Snapshot,
+};
+use body::ResponseBody;
+use head::{Head, Refusal};
+use reply::Client;
+pub(crate) use routes::RouteTable;
+use routes::{Route, VirtualHost};
+use serve::Session;
+pub(crate) use serve::serve_connection;
+use trail::Trail;
 
 /// A filter chain that serves HTTP.
 pub(crate) struct HttpChain {
-    /// Its settings.
-    pub(crate) settings: Http,
+    settings: Http,
+    logs: Arc<Loggers>,
+    authz: Engine,
+    routes: Routes,
+}
+
+/// Where the routes are.
+enum Routes {
+    /// In the snapshot, by name.
+    Named(RouteConfigName),
+    /// Here.
+    Inline(Arc<RouteTable>),
+}
+
+/// What a request is served with.
+struct Context<'a> {
+    session: &'a Rc<Session>,
+    snapshot: &'a Snapshot,
+    chain: &'a HttpChain,
+}
+
+/// The route of a request and, if that leads to a cluster, which.
+#[derive(Clone, Copy)]
+struct Resolved<'a> {
+    host: &'a VirtualHost,
+    route: &'a Route,
+    cluster: Option<&'a ClusterName>,
 }
 
 impl HttpChain {
-    /// Compiles the settings.
+    /// Compiles the settings. Off the data path.
     ///
     /// # Errors
     /// What of them cannot be served, in words for an operator.
-    pub(crate) fn build(settings: &Http) -> Result<Self, String> {
+    pub(crate) fn build(settings: &Http, sinks: &Sinks) -> Result<Self, String> {
+        if settings.http2.allow_connect {
+            return Err("http2_protocol_options.allow_connect is not supported: leave it unset".to_owned());
+        }
+        if let Some(token) = settings.upgrades.iter().find(|token| !["websocket", "connect"].contains(&token.as_str())) {
+            return Err(format!("upgrade_configs: {token:?} is not supported, only websocket and CONNECT are"));
+        }
         Ok(Self {
             settings: settings.clone(),
+            logs: Arc::new(Loggers::build(&settings.access_logs, sinks).map_err(|error| error.to_string())?),
+            authz: Engine::build(&settings.rbac),
+            routes: match &settings.routes {
+                RouteSource::Rds(name) => Routes::Named(name.clone()),
+                RouteSource::Inline(config) => Routes::Inline(Arc::new(RouteTable::build(config)?)),
+            },
         })
+    }
+
+    fn routes<'a>(&'a self, snapshot: &'a Snapshot) -> Option<&'a RouteTable> {
+        match &self.routes {
+            Routes::Named(name) => snapshot.routes(name).map(|routes| &**routes),
+            Routes::Inline(routes) => Some(routes),
+        }
     }
 }
 
-/// Serves the requests of one connection until it ends. `chain` is the chain as it was when the connection was accepted;
-/// each request is served under the current one of the same id, if there still is one.
-pub(crate) async fn serve_connection(worker: Rc<Worker>, chain: Arc<HttpChain>, conn: Arc<Connection>, io: Downstream) {
-    drop((worker, chain, conn, io));
+/// Serves one request: the HTTP data path.
+async fn serve_request(session: Rc<Session>, request: Request<Incoming>) -> Response<ResponseBody> {
+    let snapshot = session.worker.shared.snapshot.load_full();
+    let chain = snapshot.http_chain(session.conn.chain).unwrap_or(&session.chain);
+    let context = Context { session: &session, snapshot: &snapshot, chain };
+    let mut trail = Trail::open(&context, request.version());
+    let mut client = Client::unknown(request.version());
+    match answer(&context, request, &mut trail, &mut client).await {
+        Ok(Answer::Upstream(response)) => trail.follow(response),
+        Ok(Answer::Local(response)) => trail.local(response),
+        Ok(Answer::Switch(response, tunnel)) => trail.switch(response, tunnel),
+        Err(error) => {
+            trail.error(&error);
+            let reply = reply::refuse(&error, trail.was_retried(), client, &chain.settings);
+            trail.local(reply)
+        }
+    }
+}
+
+/// What a client gets.
+enum Answer {
+    /// From an upstream.
+    Upstream(Response<body::Download>),
+    /// From us.
+    Local(Response<Bytes>),
+    /// The end of HTTP on its connection.
+    Switch(Response<()>, upgrade::Tunnel),
+}
+
+/// The phases of a request.
+async fn answer(
+    context: &Context<'_>,
+    request: Request<Incoming>,
+    trail: &mut Trail,
+    client: &mut Client,
+) -> Result<Answer, ProxyError> {
+    context.session.violation()?;
+    let (mut parts, incoming) = request.into_parts();
+    let switch = upgrade::take(&mut parts);
+    let mut head = Head::read(parts, &context.session.conn, &context.chain.settings).map_err(ProxyError::Request)?;
+    *client = Client::of(&head);
+    let sanitized = head.sanitize(&context.edge());
+    trail.request(&head);
+    if let Err(refusal) = sanitized.and_then(|()| context.session.misread()) {
+        return refuse_head(refusal, &head, trail, *client, &context.chain.settings);
+    }
+    let resolved = context.resolve(&head, trail);
+    upgrade::check(&head, &context.chain.settings)?;
+    context.authorize(&head, trail)?;
+    let resolved = resolved.ok_or(ProxyError::NoRoute)?;
+    match &resolved.route.action {
+        _ if context.needs_tls(&head, resolved.host) => redirect(context, &head, &rewrite::to_https(), trail),
+        RouteAction::Redirect(to) => redirect(context, &head, to, trail),
+        RouteAction::Direct(direct) => {
+            let status = StatusCode::from_u16(direct.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let body = Bytes::copy_from_slice(direct.body.as_bytes());
+            trail.details("direct_response");
+            let mut response = reply::local(status, HeaderMap::new(), body, *client, &context.chain.settings);
+            rewrite::response(response.headers_mut(), &resolved.route.response_headers, &context.chain.settings);
+            Ok(Answer::Local(response))
+        }
+        RouteAction::Forward(to) => {
+            Box::pin(forward::forward(context, resolved, to, head, incoming, switch, trail)).await
+        }
+    }
+}
+
+impl Context<'_> {
+    fn edge(&self) -> forwarded::Edge<'_> {
+        forwarded::Edge {
+            settings: &self.chain.settings,
+            conn: &self.session.conn,
+            rng: &self.session.worker.rng,
+            client_cert: &self.session.client_cert,
+        }
+    }
+
+    /// Finds the route before anything is decided, so that a denied request's record says where it would have gone.
+    fn resolve(&self, head: &Head, trail: &mut Trail) -> Option<Resolved<'_>> {
+        let (host, route) = self.chain.routes(self.snapshot)?.find(head)?;
+        let random = || self.session.worker.rng.borrow_mut().random();
+        let cluster = match &route.action {
+            RouteAction::Forward(to) if to.clusters.entries().len() == 1 => Some(to.clusters.first()),
+            RouteAction::Forward(to) => Some(to.clusters.pick(random())),
+            RouteAction::Redirect(_) | RouteAction::Direct(_) => None,
+        };
+        trail.route(route, cluster.and_then(|name| self.snapshot.cluster(name)));
+        Some(Resolved { host, route, cluster })
+    }
+
+    fn authorize(&self, head: &Head, trail: &mut Trail) -> Result<(), ProxyError> {
+        let facts = RequestFacts { conn: &self.session.conn, head };
+        if self.chain.authz.has_dry_run() {
+            trail.metadata(self.chain.authz.dry_run(&facts));
+        }
+        match self.chain.authz.check(&facts) {
+            Verdict::Allow => Ok(()),
+            Verdict::Deny(policy) => Err(ProxyError::Denied(policy.cloned())),
+        }
+    }
+
+    fn needs_tls(&self, head: &Head, host: &VirtualHost) -> bool {
+        host.require_tls && head.scheme != http::uri::Scheme::HTTPS
+    }
+}
+
+fn refuse_head(
+    refusal: Refusal,
+    head: &Head,
+    trail: &mut Trail,
+    client: Client,
+    settings: &Http,
+) -> Result<Answer, ProxyError> {
+    match refusal {
+        Refusal::Error(bad) => Err(ProxyError::Request(bad)),
+        Refusal::Redirect(path) => {
+            let to = Redirect { path: Some(path), status: Some(307), ..Redirect::default() };
+            trail.details(ProxyError::Request(BadRequest::Path).details());
+            let (status, headers) = rewrite::redirect(head, &to).ok_or(ProxyError::Request(BadRequest::Path))?;
+            Ok(Answer::Local(reply::local(status, headers, Bytes::new(), client, settings)))
+        }
+    }
+}
+
+fn redirect(context: &Context<'_>, head: &Head, to: &Redirect, trail: &mut Trail) -> Result<Answer, ProxyError> {
+    let (status, headers) = rewrite::redirect(head, to).ok_or(ProxyError::Request(BadRequest::Path))?;
+    trail.details("direct_response");
+    Ok(Answer::Local(reply::local(status, headers, Bytes::new(), Client::of(head), &context.chain.settings)))
+}
+
+/// What authorization knows of a request.
+struct RequestFacts<'a> {
+    conn: &'a Connection,
+    head: &'a Head,
+}
+
+impl Facts for RequestFacts<'_> {
+    fn peer_uris(&self) -> Option<&[String]> {
+        self.conn.peer_uris()
+    }
+
+    fn direct_remote_ip(&self) -> IpAddr {
+        self.conn.direct_remote_ip()
+    }
+
+    fn remote_ip(&self) -> IpAddr {
+        self.head.client_ip
+    }
+
+    fn destination(&self) -> (IpAddr, u16) {
+        self.conn.destination()
+    }
+
+    fn sni(&self) -> &str {
+        Facts::sni(self.conn)
+    }
+
+    fn is_http(&self) -> bool {
+        true
+    }
+
+    fn header(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.head.header(name)
+    }
+
+    fn path(&self) -> &str {
+        self.head.path()
+    }
 }

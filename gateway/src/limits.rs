@@ -47,3 +47,53 @@ pub(crate) const DNS_JITTER: Duration = Duration::from_millis(100);
 pub(crate) const WARMING: Duration = Duration::from_secs(5);
 /// How long a connection lives on whose filter chain is no longer configured. Istio's `drainDuration`.
 pub(crate) const DRAIN: Duration = Duration::from_secs(45);
+/// Default of `max_request_headers_kb`, and the bound on an upstream's response headers.
+pub(crate) const HEADER_BYTES: u32 = 60 * 1024;
+/// Default of `max_headers_count`, and the bound on an upstream's response headers.
+pub(crate) const HEADERS: usize = 100;
+/// Bytes of an HTTP/1 connection that are read ahead or wait to be written, besides a head.
+pub(crate) const HTTP1_BUFFER: usize = 64 * 1024;
+/// Bytes of chunk extensions of one body. hyper gives up at 16 KiB.
+pub(crate) const CHUNK_EXTENSIONS: usize = 16 * 1024;
+/// Bytes of the trailers of one body, line ends not counted. hyper gives up at 16 KiB with them.
+pub(crate) const TRAILERS: usize = 4 * 1024;
+/// Default of a buffer limit: bytes of a request body kept for another attempt, bytes behind a request that wants to leave
+/// HTTP.
+pub(crate) const BUFFER: usize = 1024 * 1024;
+/// Default of a route's `timeout`.
+pub(crate) const ROUTE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Default of `stream_idle_timeout`.
+pub(crate) const STREAM_IDLE: Duration = Duration::from_secs(5 * 60);
+/// Default of a connection manager's `idle_timeout`.
+pub(crate) const HTTP_IDLE: Duration = Duration::from_secs(60 * 60);
+/// Default of `max_concurrent_streams`.
+pub(crate) const HTTP2_STREAMS: u32 = 1024;
+/// Default of `initial_stream_window_size`, on both sides.
+pub(crate) const HTTP2_STREAM_WINDOW: u32 = 16 * 1024 * 1024;
+/// Default of `initial_connection_window_size`, on both sides.
+pub(crate) const HTTP2_CONNECTION_WINDOW: u32 = 24 * 1024 * 1024;
+/// Bytes of one HTTP/2 stream that wait to be written.
+pub(crate) const HTTP2_SEND_BUFFER: usize = 1024 * 1024;
+/// Streams a client may reset before we have looked at them (CVE-2023-44487); beyond it the connection is closed.
+pub(crate) const HTTP2_PENDING_RESETS: usize = 20;
+/// Streams we reset for a peer's mistakes before the connection is closed.
+pub(crate) const HTTP2_LOCAL_RESETS: usize = 1024;
+/// Streams to an upstream before it has said how many it takes.
+pub(crate) const HTTP2_FIRST_STREAMS: usize = 100;
+/// Idle HTTP/1 connections kept per upstream host and worker; those beyond it are closed.
+pub(crate) const IDLE_PER_HOST: usize = 1024;
+/// An upstream connection without requests is closed after so long. Envoy's default.
+pub(crate) const UPSTREAM_IDLE: Duration = Duration::from_secs(60 * 60);
+/// How often pools are looked through for connections that nobody will use again.
+pub(crate) const POOL_SWEEP: Duration = Duration::from_secs(5);
+
+/// The bound on a request's header block, in bytes.
+pub(crate) fn header_bytes(settings: &mesh::listener::Http) -> usize {
+    let configured = settings.limits.headers_kib.map_or(HEADER_BYTES, |kib| kib.saturating_mul(1024));
+    usize::try_from(configured).unwrap_or(usize::MAX)
+}
+
+/// The bound on a request's header lines.
+pub(crate) fn header_count(settings: &mesh::listener::Http) -> usize {
+    settings.limits.header_count.map_or(HEADERS, |count| usize::try_from(count).unwrap_or(usize::MAX))
+}

@@ -10,3 +10,5 @@ pub(crate) mod cluster;
 pub(crate) mod connect;
 pub(crate) mod discovery;
 pub(crate) mod dns;
+pub(crate) mod pool;
+pub(crate) mod send;

@@ -1,0 +1,294 @@
+//! Forwards a request: attempts, one after another, until one of them stands.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+
+use http::{
+    HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version,
+    header::{self, HOST},
+    request::Parts,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use mesh::{
+    cluster::UpstreamHttp,
+    host::Host as HostName,
+    route::Forward,
+};
+use smallvec::SmallVec;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Answer, Context, Resolved,
+    body::{Download, RequestBody, Upload},
+    head::Head,
+    hop,
+    retry::{Decision, Retries},
+    rewrite,
+    timers::Timers,
+    trail::Trail,
+    upgrade::{self, Tunnel},
+};
+use crate::{
+    error::{BadRequest, ProxyError},
+    flags::Flag,
+    limits,
+    upstream::{
+        cluster::Cluster,
+        connect::Purpose,
+        pool::{Lease, Target},
+        send::{Failed, send},
+    },
+};
+
+const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+
+/// A request that is being forwarded.
+struct Exchange<'a> {
+    context: &'a Context<'a>,
+    resolved: Resolved<'a>,
+    cluster: &'a Arc<Cluster>,
+    to: &'a Forward,
+    /// The request's head as the upstream gets it. `None` once it was sent and nothing could make us send it again.
+    parts: Option<Parts>,
+    upload: Option<Rc<Upload>>,
+    timers: Timers,
+    purpose: Purpose,
+    http2: bool,
+    is_grpc: bool,
+    client: Version,
+}
+
+/// An attempt that has brought response headers.
+struct Attempt {
+    response: Response<Incoming>,
+    lease: Lease,
+    took: Duration,
+}
+
+/// Forwards a request as its route says.
+pub(super) async fn forward(
+    context: &Context<'_>,
+    resolved: Resolved<'_>,
+    to: &Forward,
+    mut head: Head,
+    incoming: Incoming,
+    switch: Option<OnUpgrade>,
+    trail: &mut Trail,
+) -> Result<Answer, ProxyError> {
+    let cluster = resolved.cluster.and_then(|name| context.snapshot.cluster(name));
+    let cluster = cluster.ok_or(ProxyError::ClusterNotFound)?;
+    if to.terminate_connect {
+        return upgrade::terminate_connect(context, cluster, &head, switch, trail).await;
+    }
+    rewrite::request(&mut head, resolved.route, to)?;
+    trail.request(&head);
+    let http2 = match cluster.settings().http {
+        UpstreamHttp::Http1 => false,
+        UpstreamHttp::Http2 => true,
+        UpstreamHttp::AsDownstream => head.version == Version::HTTP_2,
+    };
+    let wish = head.upgrade.clone();
+    if wish.is_some() && http2 {
+        return Err(ProxyError::Request(BadRequest::Upgrade));
+    }
+    let keep = to.retry.is_some().then(|| buffer_limit(cluster));
+    let upload = Upload::new(incoming, keep);
+    trail.upload(upload.as_ref());
+    let timers = Timers::new(trail.started().instant, to, &context.chain.settings.timeouts, upload.clone());
+    let purpose = purpose(cluster, &head);
+    let (is_grpc, client) = (head.is_grpc(), head.version);
+    let parts = Some(outbound(head, http2)?);
+    let mut exchange =
+        Exchange { context, resolved, cluster, to, parts, upload, timers, purpose, http2, is_grpc, client };
+    let attempt = exchange.run(trail).await?;
+    if attempt.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return exchange.switch(attempt, wish, switch);
+    }
+    Ok(Answer::Upstream(exchange.finish(attempt, wish.is_some())))
+}
+
+impl<'a> Exchange<'a> {
+    /// The attempts.
+    async fn run(&mut self, trail: &mut Trail) -> Result<Attempt, ProxyError> {
+        let mut retries = Retries::new(self.to.retry.as_ref());
+        let mut tried = SmallVec::<[SocketAddr; 2]>::new();
+        loop {
+            let outcome = self.attempt(&retries, &mut tried, trail).await;
+            let decision = self.judge(&outcome, &mut retries);
+            match decision {
+                Decision::Again(delay) if self.can_resend() => self.pause(delay).await?,
+                Decision::Exhausted => {
+                    trail.flag(Flag::Urx);
+                    return outcome;
+                }
+                Decision::Keep | Decision::Again(_) => return outcome,
+            }
+        }
+    }
+
+    fn judge(&self, outcome: &Result<Attempt, ProxyError>, retries: &mut Retries<'_>) -> Decision {
+        let mut rng = self.context.session.worker.rng.borrow_mut();
+        match outcome {
+            Ok(attempt) => {
+                let response = &attempt.response;
+                retries.after_response(response.status(), response.headers(), &mut *rng)
+            }
+            Err(error) => retries.after_error(error, self.parts.is_none(), &mut *rng),
+        }
+    }
+
+    fn can_resend(&self) -> bool {
+        self.parts.is_some() && self.upload.as_ref().is_none_or(|upload| upload.is_replayable())
+    }
+
+    /// The route's timeout covers the time between attempts too.
+    async fn pause(&self, delay: Duration) -> Result<(), ProxyError> {
+        tokio::select! {
+            () = sleep(delay) => Ok(()),
+            error = self.timers.expired() => Err(error),
+        }
+    }
+
+    async fn attempt(
+        &mut self,
+        retries: &Retries<'_>,
+        tried: &mut SmallVec<[SocketAddr; 2]>,
+        trail: &mut Trail,
+    ) -> Result<Attempt, ProxyError> {
+        let worker = &self.context.session.worker;
+        let host = self.cluster.pick(&self.context.session.conn, tried, &mut *worker.rng.borrow_mut())?;
+        if self.to.retry.as_ref().is_some_and(|retry| retry.avoid_previous_hosts) {
+            tried.push(host.address);
+        }
+        trail.attempt(&host, if self.http2 { "HTTP/2" } else { "HTTP/1.1" });
+        let request = self.request(retries, trail.attempts())?;
+        let target = Target { cluster: self.cluster, host: &host, http2: self.http2, purpose: self.purpose.clone() };
+        let began = Instant::now();
+        let sending = send(
+            &worker.pools,
+            &worker.shared.network,
+            &target,
+            request,
+            |local| trail.connected(local),
+            async || self.try_expired().await,
+        );
+        let sent = tokio::select! {
+            biased;
+            sent = sending => sent,
+            error = self.timers.expired() => Err(Failed { error, unsent: None }),
+        };
+        match sent {
+            Ok((response, lease)) => Ok(Attempt { response, lease, took: began.elapsed() }),
+            Err(Failed { error, unsent }) => {
+                if let Some(request) = unsent {
+                    self.parts = Some(request.into_parts().0);
+                }
+                // A client that stopped sending is the cause, whatever the upstream made of it.
+                Err(self.upload.as_ref().and_then(|upload| upload.failure()).unwrap_or(error))
+            }
+        }
+    }
+
+    /// The request of this attempt. Its head is copied only if a later attempt may need it.
+    fn request(&mut self, retries: &Retries<'_>, attempt: u32) -> Result<Request<RequestBody>, ProxyError> {
+        let resend = retries.may_resend(self.http2, self.is_grpc);
+        let parts = if resend { self.parts.clone() } else { self.parts.take() };
+        let mut parts = parts.ok_or(ProxyError::ClusterNotFound)?;
+        if self.resolved.host.include_attempt_count {
+            parts.headers.insert(ATTEMPT_COUNT, attempt.into());
+        }
+        let pass_trailers = self.http2 && self.client == Version::HTTP_2;
+        let body = self.upload.as_ref().map(|upload| upload.reader(pass_trailers));
+        Ok(Request::from_parts(parts, body.unwrap_or_default()))
+    }
+
+    async fn try_expired(&self) -> ProxyError {
+        let Some(timeout) = self.to.retry.as_ref().and_then(|retry| retry.per_try_timeout) else {
+            return std::future::pending().await;
+        };
+        if let Some(upload) = &self.upload {
+            upload.completed().await;
+        }
+        sleep(timeout).await;
+        ProxyError::TryTimeout
+    }
+
+    /// The response as the client gets it.
+    fn finish(self, attempt: Attempt, declined_upgrade: bool) -> Response<Download> {
+        if let Some(upload) = &self.upload {
+            upload.forget();
+        }
+        let (mut parts, incoming) = attempt.response.into_parts();
+        hop::strip(&mut parts.headers, parts.version);
+        parts.version = self.client;
+        parts.headers.insert(SERVICE_TIME, rewrite::number(attempt.took.as_millis()));
+        rewrite::response(&mut parts.headers, &self.resolved.route.response_headers, &self.context.chain.settings);
+        if declined_upgrade {
+            // What the client sends next could be of either protocol.
+            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        let download = Download {
+            incoming,
+            lease: attempt.lease,
+            timers: self.timers.for_body(),
+            pass_trailers: self.client == Version::HTTP_2,
+        };
+        Response::from_parts(parts, download)
+    }
+
+    /// The upstream switches protocols.
+    fn switch(
+        self,
+        mut attempt: Attempt,
+        wish: Option<hop::Upgrade>,
+        switch: Option<OnUpgrade>,
+    ) -> Result<Answer, ProxyError> {
+        let unasked = ProxyError::Reset { reset: crate::error::UpstreamReset::Protocol, started: false };
+        let (Some(wish), Some(downstream)) = (wish, switch) else { return Err(unasked) };
+        let upstream = hyper::upgrade::on(&mut attempt.response);
+        let (mut parts, _) = attempt.response.into_parts();
+        hop::strip(&mut parts.headers, parts.version);
+        hop::set_upgrade(&mut parts.headers, wish);
+        parts.headers.insert(SERVICE_TIME, rewrite::number(attempt.took.as_millis()));
+        rewrite::response(&mut parts.headers, &self.resolved.route.response_headers, &self.context.chain.settings);
+        Ok(Answer::Switch(Response::from_parts(parts, ()), Tunnel::upgraded(downstream, upstream, attempt.lease)))
+    }
+}
+
+fn buffer_limit(cluster: &Cluster) -> usize {
+    cluster.settings().buffer_limit.map_or(limits::BUFFER, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+/// A cluster with `auto_sni` asks for the host that the request is for.
+fn purpose(cluster: &Cluster, head: &Head) -> Purpose {
+    let wanted = cluster.settings().auto_sni && cluster.settings().tls.is_some();
+    let host = wanted.then(|| HostName::parse(head.host()).ok()).flatten();
+    Purpose { host, alpn: None }
+}
+
+/// The head in the form of the upstream's HTTP version.
+fn outbound(head: Head, http2: bool) -> Result<Parts, ProxyError> {
+    let Head { method, authority, target, mut headers, scheme, upgrade, .. } = head;
+    let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let uri = if http2 { absolute(&scheme, &authority, target)? } else { Uri::from(target) };
+    if !http2 {
+        headers.insert(HOST, authority);
+        if let Some(upgrade) = upgrade {
+            hop::set_upgrade(&mut headers, upgrade);
+        }
+    }
+    let mut request = Request::new(());
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    *request.version_mut() = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+    Ok(request.into_parts().0)
+}
+
+fn absolute(scheme: &Scheme, authority: &HeaderValue, target: PathAndQuery) -> Result<Uri, ProxyError> {
+    let invalid = || ProxyError::Request(BadRequest::Authority);
+    let authority = Authority::try_from(authority.as_bytes()).map_err(|_| invalid())?;
+    let builder = Uri::builder().scheme(scheme.clone()).authority(authority).path_and_query(target);
+    builder.build().map_err(|_| invalid())
+}

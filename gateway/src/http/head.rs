@@ -1,0 +1,283 @@
+//! The head of a request: what a client sent, checked and brought into the form that policies, routes and upstreams see.
+//!
+//! Two steps, as in Envoy. [`Head::read`] takes what the codec understood and refuses what HTTP does not allow; nothing of
+//! such a request is logged. [`Head::sanitize`] is the connection manager's: it refuses what has no meaning here, drops what
+//! belongs to one hop, and corrects what only we can know.
+//!
+//! Invariant: after [`Head::sanitize`] no header speaks for us that we did not write.
+
+use std::{borrow::Cow, net::IpAddr};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
+    header::{self, HOST},
+    request::Parts,
+    uri::{PathAndQuery, Scheme},
+};
+use mesh::listener::{Http, Underscores};
+
+use super::{
+    forwarded,
+    hop::{self, Upgrade},
+    path::{Normalized, PathRules},
+};
+use crate::{
+    access_log::RequestView,
+    connection::Connection,
+    error::BadRequest,
+};
+
+/// A request without its body.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) method: Method,
+    /// As the client wrote it, port and case included; several `host` lines are joined. Empty if there is none.
+    pub(crate) authority: HeaderValue,
+    /// `None`: CONNECT has none.
+    pub(crate) target: Option<PathAndQuery>,
+    /// Without `host`.
+    pub(crate) headers: HeaderMap,
+    pub(crate) version: Version,
+    /// The protocol the client wants to switch to.
+    pub(crate) upgrade: Option<Upgrade>,
+    /// `https` if the client used TLS, as far as we know.
+    pub(crate) scheme: Scheme,
+    /// The client's address, which a trusted proxy may have told us.
+    pub(crate) client_ip: IpAddr,
+}
+
+/// Why a head is not served.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// It is answered with an error.
+    Error(BadRequest),
+    /// The client has to ask again, for this path.
+    Redirect(String),
+}
+
+impl Head {
+    /// Takes a request's head from the codec.
+    ///
+    /// # Errors
+    /// What HTTP does not allow.
+    pub(crate) fn read(parts: Parts, conn: &Connection, settings: &Http) -> Result<Self, BadRequest> {
+        let Parts { method, uri, version, mut headers, .. } = parts;
+        if version < Version::HTTP_2 {
+            check_absolute(&uri, conn.tls.is_some(), settings)?;
+        }
+        check_count(&headers, settings)?;
+        check_underscores(&mut headers, settings)?;
+        let authority = authority(&uri, &mut headers)?;
+        let is_connect = method == Method::CONNECT;
+        Ok(Self {
+            target: uri.into_parts().path_and_query.filter(|_| !is_connect),
+            method,
+            authority,
+            headers,
+            version,
+            upgrade: None,
+            scheme: if conn.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP },
+            client_ip: conn.remote.ip(),
+        })
+    }
+
+    /// Brings the head into the form that is matched and forwarded.
+    ///
+    /// # Errors
+    /// What cannot be given a meaning.
+    pub(crate) fn sanitize(&mut self, edge: &forwarded::Edge<'_>) -> Result<(), Refusal> {
+        let settings = edge.settings;
+        let keeps_host = hop::nominates(&self.headers, &HOST);
+        self.upgrade = hop::strip(&mut self.headers, self.version);
+        if self.authority.is_empty() || keeps_host {
+            self.authority = HeaderValue::from_static("");
+            return Err(Refusal::Error(BadRequest::MissingHost));
+        }
+        self.normalize_path(settings)?;
+        if self.version >= Version::HTTP_2 {
+            join_cookies(&mut self.headers);
+        }
+        if !settings.proxy_100_continue {
+            self.headers.remove(header::EXPECT);
+        }
+        forwarded::apply(self, edge);
+        Ok(())
+    }
+
+    fn normalize_path(&mut self, settings: &Http) -> Result<(), Refusal> {
+        let Some(target) = &self.target else { return Ok(()) };
+        if target.as_str() == "*" {
+            return Err(Refusal::Error(BadRequest::AsteriskPath));
+        }
+        let rules = PathRules {
+            normalize: settings.normalize_path,
+            merge_slashes: settings.merge_slashes,
+            escaped_slashes: settings.escaped_slashes,
+        };
+        let invalid = || Refusal::Error(BadRequest::Path);
+        match rules.apply(target.as_str()).map_err(|_| invalid())? {
+            Normalized::Unchanged => {}
+            Normalized::Changed(path) => self.target = Some(path.parse().map_err(|_| invalid())?),
+            Normalized::Redirect(path) => return Err(Refusal::Redirect(path)),
+        }
+        Ok(())
+    }
+
+    /// The authority as text; the empty text if it is not ASCII.
+    pub(crate) fn authority(&self) -> &str {
+        self.authority.to_str().unwrap_or_default()
+    }
+
+    /// The authority's host, without port.
+    pub(crate) fn host(&self) -> &str {
+        without_port(self.authority())
+    }
+
+    /// The path without query; empty for CONNECT.
+    pub(crate) fn path(&self) -> &str {
+        self.target.as_ref().map_or("", PathAndQuery::path)
+    }
+
+    /// The query without `?`.
+    pub(crate) fn query(&self) -> &str {
+        self.target.as_ref().and_then(PathAndQuery::query).unwrap_or_default()
+    }
+
+    /// Path and query; empty for CONNECT.
+    pub(crate) fn path_and_query(&self) -> &str {
+        self.target.as_ref().map_or("", PathAndQuery::as_str)
+    }
+
+    /// A header's value, several lines joined with `,`; pseudo headers by their names. A value that is not UTF-8 is matched
+    /// with its invalid bytes replaced, so that it is present and equals nothing.
+    pub(crate) fn header(&self, name: &str) -> Option<Cow<'_, str>> {
+        match name {
+            ":authority" | "host" => Some(self.authority().into()),
+            ":method" => Some(self.method.as_str().into()),
+            ":path" => self.target.as_ref().map(|target| target.as_str().into()),
+            ":scheme" => Some(self.scheme.as_str().into()),
+            name => joined(&self.headers, name),
+        }
+    }
+
+    /// Whether this is a gRPC call, which wants its errors in gRPC's form.
+    pub(crate) fn is_grpc(&self) -> bool {
+        let Some(kind) = self.headers.get(header::CONTENT_TYPE) else { return false };
+        let rest = kind.as_bytes().strip_prefix(b"application/grpc");
+        rest.is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'+'))
+    }
+
+    /// What the access log sees.
+    pub(crate) fn view(&self) -> RequestView<'_> {
+        RequestView {
+            method: self.method.as_str(),
+            authority: self.authority(),
+            path: self.path_and_query(),
+            scheme: self.scheme.as_str(),
+            protocol: protocol(self.version),
+            headers: &self.headers,
+        }
+    }
+}
+
+/// `%PROTOCOL%`.
+pub(crate) fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// Cuts `:port` off an authority; the brackets of an IPv6 address stay.
+pub(crate) fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && !is_bare_ipv6(host) => host,
+        _ => authority,
+    }
+}
+
+fn is_bare_ipv6(host: &str) -> bool {
+    host.contains(':') && !host.ends_with(']')
+}
+
+/// All lines of a header as one text.
+pub(crate) fn joined<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, str>> {
+    let mut lines = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let mut text = lines.next()?;
+    for line in lines {
+        let text = text.to_mut();
+        text.push(',');
+        text.push_str(&line);
+    }
+    Some(text)
+}
+
+fn check_absolute(uri: &Uri, tls: bool, settings: &Http) -> Result<(), BadRequest> {
+    match uri.scheme() {
+        None => Ok(()),
+        Some(_) if settings.allow_absolute_url == Some(false) => Err(BadRequest::Codec),
+        Some(scheme) if *scheme == Scheme::HTTPS && !tls => Err(BadRequest::HttpsOnPlaintext),
+        Some(scheme) if *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS => Ok(()),
+        Some(_) => Err(BadRequest::Codec),
+    }
+}
+
+fn check_count(headers: &HeaderMap, settings: &Http) -> Result<(), BadRequest> {
+    let limit = settings.limits.header_count.map_or(crate::limits::HEADERS, |count| {
+        usize::try_from(count).unwrap_or(usize::MAX)
+    });
+    if headers.len() > limit { Err(BadRequest::TooManyHeaders) } else { Ok(()) }
+}
+
+fn check_underscores(headers: &mut HeaderMap, settings: &Http) -> Result<(), BadRequest> {
+    let has_underscore = |name: &HeaderName| name.as_str().contains('_');
+    match settings.underscores {
+        Underscores::Allow => Ok(()),
+        Underscores::RejectRequest if headers.keys().any(has_underscore) => Err(BadRequest::Underscore),
+        Underscores::RejectRequest => Ok(()),
+        Underscores::DropHeader => {
+            let names: Vec<_> = headers.keys().filter(|name| has_underscore(name)).cloned().collect();
+            names.iter().for_each(|name| {
+                headers.remove(name);
+            });
+            Ok(())
+        }
+    }
+}
+
+/// The target's authority wins over `host` lines, of which several become one.
+fn authority(uri: &Uri, headers: &mut HeaderMap) -> Result<HeaderValue, BadRequest> {
+    let value = match uri.authority() {
+        Some(authority) => {
+            headers.remove(HOST);
+            HeaderValue::from_str(authority.as_str()).map_err(|_| BadRequest::Authority)?
+        }
+        None if headers.get_all(HOST).iter().nth(1).is_some() => {
+            let text = joined(headers, HOST.as_str()).unwrap_or_default().into_owned();
+            headers.remove(HOST);
+            HeaderValue::from_str(&text).map_err(|_| BadRequest::Authority)?
+        }
+        None => headers.remove(HOST).unwrap_or_else(|| HeaderValue::from_static("")),
+    };
+    if value.as_bytes().iter().copied().all(is_authority_byte) { Ok(value) } else { Err(BadRequest::Authority) }
+}
+
+/// RFC 3986 section 3.2, and the comma between joined lines.
+fn is_authority_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@[]%".contains(&byte)
+}
+
+/// RFC 9113 section 8.2.3: crumbs become one line again for those who do not know about them.
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, cookie);
+    }
+}
+
+#[cfg(test)]
+mod tests;

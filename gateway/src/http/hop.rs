@@ -1,0 +1,113 @@
+//! Headers that belong to one hop (RFC 9110 section 7.6.1) and the wish to switch protocols that travels in them.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Version,
+    header::{self, CONNECTION, TE, TRANSFER_ENCODING, UPGRADE},
+};
+use smallvec::SmallVec;
+
+/// The protocol a client wants to switch to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Upgrade(pub(crate) HeaderValue);
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+/// A token that is a wish we may ignore (RFC 9110 section 7.8) and Envoy does: the request is served as it is.
+const H2C: &str = "h2c";
+
+/// Removes what belongs to the hop a message came over, `te` reduced to `trailers`. Returns the protocol that the sender
+/// wants to switch to.
+pub(crate) fn strip(headers: &mut HeaderMap, version: Version) -> Option<Upgrade> {
+    let upgrade = if version < Version::HTTP_2 { wanted_upgrade(headers) } else { None };
+    remove_nominated(headers);
+    for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS] {
+        headers.remove(name);
+    }
+    if headers.contains_key(TE) {
+        let trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+        headers.remove(TE);
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+    }
+    upgrade
+}
+
+/// Whether `connection` names a header.
+pub(crate) fn nominates(headers: &HeaderMap, name: &HeaderName) -> bool {
+    tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(name.as_str()))
+}
+
+/// Writes the wish, or the consent, to switch protocols.
+pub(crate) fn set_upgrade(headers: &mut HeaderMap, upgrade: Upgrade) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, upgrade.0);
+}
+
+fn wanted_upgrade(headers: &HeaderMap) -> Option<Upgrade> {
+    if !nominates(headers, &UPGRADE) {
+        return None;
+    }
+    let value = headers.get(UPGRADE)?;
+    (!value.as_bytes().eq_ignore_ascii_case(H2C.as_bytes())).then(|| Upgrade(value.clone()))
+}
+
+fn remove_nominated(headers: &mut HeaderMap) {
+    let is_interesting = |token: &&str| !["close", "keep-alive", "upgrade"].iter().any(|known| token.eq_ignore_ascii_case(known));
+    // An invalid name is no header's.
+    let names: SmallVec<[HeaderName; 2]> =
+        tokens(headers, &CONNECTION).filter(is_interesting).filter_map(|token| token.parse().ok()).collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// The elements of a comma-separated list over all lines of a header.
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(|token| token.split(';').next().unwrap_or_default().trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn headers_of_one_hop_stay_on_it() {
+        let mut headers = map(&[
+            ("connection", "keep-alive, x-a"),
+            ("x-a", "1"),
+            ("x-b", "2"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("transfer-encoding", "chunked"),
+            ("te", "gzip;q=0.5, trailers"),
+            ("proxy-authorization", "secret"),
+        ]);
+        assert_eq!(strip(&mut headers, Version::HTTP_11), None);
+        assert_eq!(headers, map(&[("x-b", "2"), ("te", "trailers"), ("proxy-authorization", "secret")]));
+    }
+
+    #[test]
+    fn te_without_trailers_is_dropped() {
+        let mut headers = map(&[("te", "gzip")]);
+        strip(&mut headers, Version::HTTP_11);
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn an_upgrade_is_a_wish_only_with_both_headers() {
+        let wish = |lines: &[(&'static str, &'static str)], version| strip(&mut map(lines), version).map(|wish| wish.0);
+        let both = [("connection", "Upgrade"), ("upgrade", "websocket")];
+        assert_eq!(wish(&both, Version::HTTP_11).unwrap(), "websocket");
+        assert_eq!(wish(&both, Version::HTTP_2), None);
+        assert_eq!(wish(&both[1..], Version::HTTP_11), None);
+        assert_eq!(wish(&both[..1], Version::HTTP_11), None);
+        assert_eq!(wish(&[("connection", "upgrade, http2-settings"), ("upgrade", "h2c")], Version::HTTP_11), None);
+    }
+}

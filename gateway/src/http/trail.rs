@@ -1,0 +1,194 @@
+//! The record of a request, from its first byte to the last of the response or whatever ends it before.
+//!
+//! Invariant: a [`Trail`] that is dropped before the response has ended says that the client went away, for nothing else
+//! drops one.
+
+use std::{borrow::Cow, net::SocketAddr, rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, Version};
+
+use super::{
+    Context, Session,
+    body::{Download, ResponseBody, Upload},
+    head::{Head, protocol},
+    routes::Route,
+    upgrade::Tunnel,
+};
+use crate::{
+    access_log::AccessRecord,
+    clock::Moment,
+    error::{ConnectError, ProxyError},
+    flags::Flag,
+    upstream::{balance::Host, cluster::Cluster},
+};
+
+/// A record that knows how its request ends.
+pub(crate) struct Trail {
+    record: AccessRecord,
+    session: Rc<Session>,
+    upload: Option<Rc<Upload>>,
+    settled: bool,
+}
+
+impl Trail {
+    /// Begins a record, and counts the request among the connection's.
+    pub(super) fn open(context: &Context<'_>, version: Version) -> Self {
+        let session = context.session.clone();
+        session.begin();
+        Self {
+            record: AccessRecord::http(
+                context.chain.logs.clone(),
+                session.conn.clone(),
+                Moment::now(),
+                protocol(version),
+            ),
+            session,
+            upload: None,
+            settled: false,
+        }
+    }
+
+    /// The request as it stands.
+    pub(super) fn request(&mut self, head: &Head) {
+        self.record.request(&head.view());
+    }
+
+    /// Where the bytes of the request are counted. `None`: it has no body.
+    pub(super) fn upload(&mut self, upload: Option<&Rc<Upload>>) {
+        self.upload = upload.cloned();
+        if upload.is_none() {
+            self.record.request_complete();
+        }
+    }
+
+    /// The route, and the cluster if there is one of that name.
+    pub(super) fn route(&mut self, route: &Route, cluster: Option<&Arc<Cluster>>) {
+        self.record.route.clone_from(&route.name);
+        if let Some(cluster) = cluster {
+            self.record.upstream.cluster = Some(cluster.name().clone());
+            self.record.upstream.alt_stat_name = cluster.settings().alt_stat_name.as_deref().map(Arc::from);
+        }
+    }
+
+    /// An attempt at a host begins.
+    pub(super) fn attempt(&mut self, host: &Host, protocol: &'static str) {
+        let upstream = &mut self.record.upstream;
+        upstream.attempts += 1;
+        upstream.host = Some(host.address);
+        upstream.host_name = Some(host.hostname.clone());
+        upstream.protocol = Some(protocol);
+        upstream.local = None;
+        upstream.failure = None;
+    }
+
+    /// The attempt has a connection.
+    pub(super) fn connected(&mut self, local: Option<SocketAddr>) {
+        self.record.upstream.local = local;
+    }
+
+    /// Whether this is not the first attempt.
+    pub(super) fn was_retried(&self) -> bool {
+        self.record.upstream.attempts > 1
+    }
+
+    /// Attempts so far.
+    pub(super) fn attempts(&self) -> u32 {
+        self.record.upstream.attempts
+    }
+
+    pub(super) fn metadata(&mut self, metadata: Vec<(String, String)>) {
+        self.record.metadata = metadata;
+    }
+
+    pub(super) fn details(&mut self, details: impl Into<Cow<'static, str>>) {
+        self.record.details(details);
+    }
+
+    pub(super) fn flag(&mut self, flag: Flag) {
+        self.record.flag(flag);
+    }
+
+    /// The request failed.
+    pub(super) fn error(&mut self, error: &ProxyError) {
+        if let ProxyError::Connect(ConnectError::Io(reason) | ConnectError::Tls(reason)) = error {
+            self.record.upstream.failure = Some(reason.clone());
+        }
+        self.record.error(error);
+    }
+
+    /// Milliseconds since the request began.
+    pub(super) fn started(&self) -> Moment {
+        self.record.started()
+    }
+
+    /// The client gets an upstream's response.
+    pub(super) fn follow(mut self, response: Response<Download>) -> Response<ResponseBody> {
+        self.record.details("via_upstream");
+        self.response(&response);
+        response.map(|download| ResponseBody::upstream(download, self))
+    }
+
+    /// The client gets a response of ours.
+    pub(super) fn local(mut self, response: Response<Bytes>) -> Response<ResponseBody> {
+        self.response(&response);
+        response.map(|body| ResponseBody::local(body, self))
+    }
+
+    /// The connection leaves HTTP; the record ends with the tunnel.
+    pub(super) fn switch(mut self, response: Response<()>, tunnel: Tunnel) -> Response<ResponseBody> {
+        self.record.details("via_upstream");
+        self.response(&response);
+        let session = self.session.clone();
+        session.worker.drain.spawn(tunnel.run(self));
+        response.map(|()| ResponseBody::switching())
+    }
+
+    fn response<B>(&mut self, response: &Response<B>) {
+        self.record.response(response.status().as_u16(), response.headers());
+    }
+
+    /// Bytes to the client.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.record.bytes_sent += u64::try_from(bytes).unwrap_or(0);
+    }
+
+    /// Bytes from the client that were not an [`Upload`]'s.
+    pub(super) fn received(&mut self, bytes: u64) {
+        self.record.bytes_received += bytes;
+    }
+
+    pub(super) fn trailers(&mut self, trailers: &HeaderMap) {
+        self.record.trailers(trailers);
+    }
+
+    /// The connection the request came over.
+    pub(super) fn session(&self) -> &Rc<Session> {
+        &self.session
+    }
+
+    /// Whether all of the request has come.
+    pub(super) fn request_ended(&self) -> bool {
+        self.upload.as_ref().is_none_or(|upload| upload.is_complete())
+    }
+
+    /// The request's end is known; what is dropped from here on is complete.
+    pub(super) fn settle(&mut self) {
+        self.settled = true;
+    }
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        if let Some(upload) = &self.upload {
+            self.record.bytes_received += upload.received();
+            if upload.is_complete() {
+                self.record.request_complete();
+            }
+        }
+        if !self.settled {
+            self.record.error(&self.session.gone());
+        }
+        self.session.end();
+    }
+}
