@@ -9,10 +9,21 @@ use tokio::{
     task::AbortHandle,
 };
 
+/// How far a data plane is on its way to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Everything is served.
+    Running,
+    /// Nothing new is accepted; what runs may finish.
+    Draining,
+    /// What still runs is cut off.
+    Stopped,
+}
+
 /// The owner of one worker's tasks. Clones are handles to the same owner.
 #[derive(Clone)]
 pub(crate) struct Drain {
-    draining: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
     tasks: Rc<Tasks>,
 }
 
@@ -52,10 +63,10 @@ impl Drop for Background {
 }
 
 impl Drain {
-    /// An owner that begins to drain when `draining` turns true, or when its sender is gone.
-    pub(crate) fn new(draining: watch::Receiver<bool>) -> Self {
+    /// An owner that drains when `phase` says so, or when its sender is gone.
+    pub(crate) fn new(phase: watch::Receiver<Phase>) -> Self {
         Self {
-            draining,
+            phase,
             tasks: Rc::default(),
         }
     }
@@ -71,13 +82,22 @@ impl Drain {
 
     /// Whether tasks should come to an end.
     pub(crate) fn is_draining(&self) -> bool {
-        *self.draining.borrow()
+        *self.phase.borrow() >= Phase::Draining
     }
 
     /// Waits until tasks should come to an end.
     pub(crate) async fn draining(&self) {
+        self.reached(Phase::Draining).await;
+    }
+
+    /// Waits until tasks are cut off.
+    pub(crate) async fn stopped(&self) {
+        self.reached(Phase::Stopped).await;
+    }
+
+    async fn reached(&self, phase: Phase) {
         // An error means that the sender is gone, and with it everybody who could still want the tasks.
-        let _ = self.draining.clone().wait_for(|draining| *draining).await;
+        let _ = self.phase.clone().wait_for(|current| *current >= phase).await;
     }
 
     /// Waits until no task runs.
@@ -112,14 +132,14 @@ mod tests {
     async fn is_idle_once_every_task_has_ended() {
         LocalSet::new()
             .run_until(async {
-                let (start, draining) = watch::channel(false);
-                let drain = Drain::new(draining);
+                let (start, phase) = watch::channel(Phase::Running);
+                let drain = Drain::new(phase);
                 for _ in 0..3 {
                     let own = drain.clone();
                     drain.spawn(async move { own.draining().await });
                 }
                 assert!(!drain.is_draining() && drain.tasks.running.get() == 3);
-                start.send_replace(true);
+                start.send_replace(Phase::Draining);
                 drain.idle().await;
                 assert!(drain.is_draining() && drain.tasks.running.get() == 0);
             })
@@ -128,8 +148,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_lost_owner_drains() {
-        let (start, draining) = watch::channel(false);
+        let (start, phase) = watch::channel(Phase::Running);
         drop(start);
-        Drain::new(draining).draining().await;
+        Drain::new(phase).draining().await;
     }
 }

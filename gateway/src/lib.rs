@@ -1,4 +1,8 @@
-//! The data plane as a library.
+//! The data plane as a library: [`Gateway::start`] it, give it [bundles](mesh::bundle::Bundle), [drain](Handle::drain) it.
+//!
+//! Invariants: a request sees exactly one snapshot; every request and connection leaves exactly one record; what cannot be
+//! authorized is denied; nothing is dialled that no accepted resource names; no input panics a worker or makes it grow
+//! without bound.
 
 mod access_log;
 mod authz;
@@ -7,9 +11,13 @@ mod connection;
 mod drain;
 pub mod error;
 pub mod flags;
+mod gateway;
 mod http;
 mod limits;
+mod listener;
 pub mod network;
+mod publish;
+mod settings;
 mod snapshot;
 mod sniff;
 mod stream;
@@ -17,3 +25,6 @@ mod tcp;
 mod tls;
 mod upstream;
 mod worker;
+
+pub use gateway::{Gateway, Handle, Rejected, Resource, StartError};
+pub use settings::Settings;

@@ -89,11 +89,17 @@ pub(crate) const POOL_SWEEP: Duration = Duration::from_secs(5);
 
 /// The bound on a request's header block, in bytes.
 pub(crate) fn header_bytes(settings: &mesh::listener::Http) -> usize {
-    let configured = settings.limits.headers_kib.map_or(HEADER_BYTES, |kib| kib.saturating_mul(1024));
+    let configured = settings
+        .limits
+        .headers_kib
+        .map_or(HEADER_BYTES, |kib| kib.saturating_mul(1024));
     usize::try_from(configured).unwrap_or(usize::MAX)
 }
 
 /// The bound on a request's header lines.
 pub(crate) fn header_count(settings: &mesh::listener::Http) -> usize {
-    settings.limits.header_count.map_or(HEADERS, |count| usize::try_from(count).unwrap_or(usize::MAX))
+    settings
+        .limits
+        .header_count
+        .map_or(HEADERS, |count| usize::try_from(count).unwrap_or(usize::MAX))
 }

@@ -2,36 +2,58 @@
 //!
 //! Invariants: a snapshot is complete when it is published and never changes; a request or connection loads it once.
 
+mod build;
+mod index;
+
 use std::{
     collections::{BTreeMap, HashMap},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
 use arc_swap::{ArcSwap, Guard};
-use mesh::{ClusterName, ListenerName, RouteConfigName, authz::RbacFilter, listener as model};
+use mesh::{ClusterName, ListenerName, RouteConfigName, listener as model, route::RouteConfig};
+use tokio::sync::watch;
 
-use crate::{http::HttpChain, tcp::TcpChain, upstream::cluster::Cluster};
+pub(crate) use build::{Builder, ChainIds};
+use index::ChainIndex;
+
+use crate::{
+    access_log::Loggers,
+    authz::Engine,
+    http::{HttpChain, RouteTable},
+    sniff::Inspected,
+    tcp::TcpChain,
+    tls::accept::Acceptor,
+    upstream::cluster::Cluster,
+};
 
 /// Identifies a filter chain over snapshots: the same listener, match and TLS settings keep their id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ChainId(pub(crate) u64);
+pub(crate) struct ChainId(u64);
+
+impl ChainId {
+    /// Of a connection that no chain matches. No chain has it.
+    pub(crate) const NONE: Self = Self(u64::MAX);
+}
 
 /// The configuration in force.
 #[derive(Default)]
 pub(crate) struct Snapshot {
-    /// Counts publications.
-    pub(crate) version: u64,
-    pub(crate) listeners: BTreeMap<ListenerName, Arc<Listener>>,
-    pub(crate) chains: HashMap<ChainId, Arc<Chain>>,
-    pub(crate) clusters: HashMap<ClusterName, Arc<Cluster>>,
-    pub(crate) routes: HashMap<RouteConfigName, Arc<mesh::route::RouteConfig>>,
+    listeners: BTreeMap<ListenerName, Arc<Listener>>,
+    /// By address, and whether they have a socket of their own.
+    by_address: HashMap<(SocketAddr, bool), Arc<Listener>>,
+    chains: HashMap<ChainId, Arc<Chain>>,
+    clusters: HashMap<ClusterName, Arc<Cluster>>,
+    routes: HashMap<RouteConfigName, Routes>,
 }
 
 /// A listener.
 pub(crate) struct Listener {
-    /// Its settings.
-    pub(crate) settings: model::Listener,
+    settings: model::Listener,
+    index: ChainIndex,
+    chains: Vec<Arc<Chain>>,
+    logs: Arc<Loggers>,
 }
 
 /// A filter chain.
@@ -40,10 +62,12 @@ pub(crate) struct Chain {
     pub(crate) id: ChainId,
     /// `%FILTER_CHAIN_NAME%`.
     pub(crate) name: Option<Arc<str>>,
-    /// Bound on the TLS handshake.
-    pub(crate) handshake_timeout: Option<Duration>,
-    /// Network RBAC filters, in order.
-    pub(crate) rbac: Vec<RbacFilter>,
+    /// Its settings.
+    pub(crate) settings: model::FilterChain,
+    /// Ends TLS. `None`: bytes are taken as they come.
+    pub(crate) tls: Option<Arc<Acceptor>>,
+    /// Network authorization.
+    pub(crate) authz: Engine,
     /// What becomes of a connection.
     pub(crate) serve: Serve,
 }
@@ -56,9 +80,16 @@ pub(crate) enum Serve {
     Tcp(Arc<TcpChain>),
 }
 
-/// The one cell that holds the current snapshot.
-#[derive(Default)]
-pub(crate) struct SnapshotCell(ArcSwap<Snapshot>);
+struct Routes {
+    settings: RouteConfig,
+    table: Arc<RouteTable>,
+}
+
+/// The one cell that holds the current snapshot, with notice of every change.
+pub(crate) struct SnapshotCell {
+    current: ArcSwap<Snapshot>,
+    changed: watch::Sender<()>,
+}
 
 impl Snapshot {
     /// A cluster.
@@ -66,9 +97,35 @@ impl Snapshot {
         self.clusters.get(name)
     }
 
+    /// All clusters.
+    pub(crate) fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.clusters.values()
+    }
+
     /// A route configuration.
-    pub(crate) fn routes(&self, name: &RouteConfigName) -> Option<&Arc<mesh::route::RouteConfig>> {
-        self.routes.get(name)
+    pub(crate) fn routes(&self, name: &RouteConfigName) -> Option<&Arc<RouteTable>> {
+        self.routes.get(name).map(|routes| &routes.table)
+    }
+
+    /// A listener.
+    pub(crate) fn listener(&self, name: &ListenerName) -> Option<&Arc<Listener>> {
+        self.listeners.get(name)
+    }
+
+    /// All listeners, in order of their names.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = &Arc<Listener>> {
+        self.listeners.values()
+    }
+
+    /// The listener that takes over a redirected connection: that of its exact original destination, or of its port on any
+    /// address.
+    pub(crate) fn redirected(&self, destination: SocketAddr) -> Option<&Arc<Listener>> {
+        let any = match destination.ip() {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let at = |address| self.by_address.get(&(address, false));
+        at(destination).or_else(|| at(SocketAddr::new(any, destination.port())))
     }
 
     /// A filter chain as it is now. `None`: it was removed or its TLS settings changed, so that what it serves should end.
@@ -85,19 +142,50 @@ impl Snapshot {
     }
 }
 
+impl Listener {
+    /// Its settings.
+    pub(crate) fn settings(&self) -> &model::Listener {
+        &self.settings
+    }
+
+    /// The filter chain for a connection to `port` of which `inspected` is known.
+    pub(crate) fn choose(&self, port: u16, inspected: &Inspected) -> Option<&Arc<Chain>> {
+        self.index.choose(port, inspected)
+    }
+
+    /// Its own access logs.
+    pub(crate) fn logs(&self) -> &Arc<Loggers> {
+        &self.logs
+    }
+}
+
 impl SnapshotCell {
+    /// Holds an empty snapshot.
+    pub(crate) fn new() -> Self {
+        Self {
+            current: ArcSwap::default(),
+            changed: watch::Sender::new(()),
+        }
+    }
+
     /// The current snapshot, for a short look.
     pub(crate) fn load(&self) -> Guard<Arc<Snapshot>> {
-        self.0.load()
+        self.current.load()
     }
 
     /// The current snapshot, to keep for the life of a request or connection.
     pub(crate) fn load_full(&self) -> Arc<Snapshot> {
-        self.0.load_full()
+        self.current.load_full()
     }
 
-    /// Publishes a snapshot.
+    /// Publishes a snapshot, then wakes whoever [subscribed](Self::subscribe).
     pub(crate) fn store(&self, snapshot: Arc<Snapshot>) {
-        self.0.store(snapshot);
+        self.current.store(snapshot);
+        self.changed.send_replace(());
+    }
+
+    /// Resolves `changed()` after each publication that follows. Several may be seen as one.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 }

@@ -4,8 +4,10 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -26,6 +28,42 @@ pub(crate) enum Maybe<P, T> {
     Plain(P),
     /// Inside TLS. Boxed, since a session is large.
     Tls(Box<T>),
+}
+
+impl Downstream {
+    /// The socket below.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream.get_ref(),
+            Self::Tls(stream) => stream.get_ref().0.get_ref(),
+        }
+    }
+
+    /// Makes the end a reset instead of an orderly close.
+    pub(crate) fn reset(&self) {
+        reset_on_close(self.socket());
+    }
+}
+
+impl Upstream {
+    /// The socket below.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// Makes the end a reset instead of an orderly close.
+    pub(crate) fn reset(&self) {
+        reset_on_close(self.socket());
+    }
+}
+
+/// A peer that is refused or whose counterpart broke off sees a reset, not an end of data that it could take for complete.
+pub(crate) fn reset_on_close(socket: &TcpStream) {
+    // The only way to fail is a socket that is gone already.
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
 macro_rules! forward {

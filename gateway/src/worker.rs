@@ -3,15 +3,34 @@
 
 use std::{
     cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
 };
 
+use mesh::ListenerName;
 use rand::rngs::SmallRng;
+use tokio::{
+    net::TcpListener,
+    runtime,
+    sync::{mpsc, oneshot, watch},
+    task::LocalSet,
+};
 
-use crate::{drain::Drain, network::Network, snapshot::SnapshotCell};
+use crate::{
+    access_log,
+    drain::{Drain, Phase},
+    listener,
+    network::Network,
+    snapshot::{ChainId, SnapshotCell},
+    upstream::pool::Pools,
+};
 
 /// What all workers and the control runtime share.
 pub(crate) struct Shared {
@@ -28,15 +47,38 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     /// The owner of this worker's tasks.
     pub(crate) drain: Drain,
+    /// Connections to upstream hosts.
+    pub(crate) pools: Pools,
     /// For balancing and weights; not for secrets.
     pub(crate) rng: RefCell<SmallRng>,
 }
+
+/// A listening socket: whose it is, and the configured address. A listener that moves has two for a while.
+pub(crate) type Place = (ListenerName, SocketAddr);
+
+/// What a worker is told.
+pub(crate) enum Order {
+    /// Bind a socket at an address, to be served later.
+    Bind {
+        /// Where it belongs.
+        place: Place,
+        /// The address: that of the place, with the port another worker was given if it has none.
+        at: SocketAddr,
+        /// The address that was bound.
+        bound: oneshot::Sender<io::Result<SocketAddr>>,
+    },
+    /// Accept connections at these places, and close all other sockets.
+    Serve(Arc<BTreeSet<Place>>),
+}
+
+/// Orders a worker may be behind with.
+const ORDERS: usize = 64;
 
 impl Shared {
     /// Nothing configured yet.
     pub(crate) fn new(network: Arc<dyn Network>) -> Self {
         Self {
-            snapshot: SnapshotCell::default(),
+            snapshot: SnapshotCell::new(),
             network,
             connections: AtomicU64::new(0),
         }
@@ -53,8 +95,110 @@ impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, drain: Drain) -> Self {
         Self {
             shared,
+            pools: Pools::new(drain.clone()),
             drain,
             rng: RefCell::new(rand::make_rng()),
+        }
+    }
+
+    /// Waits until connections of a filter chain should come to an end: the worker drains, or the chain is no longer
+    /// configured as it was.
+    pub(crate) async fn ending(&self, chain: ChainId) {
+        let mut changes = self.shared.snapshot.subscribe();
+        let gone =
+            async { while self.shared.snapshot.load().chain(chain).is_some() && changes.changed().await.is_ok() {} };
+        tokio::select! {
+            () = gone => {}
+            () = self.drain.draining() => {}
+        }
+    }
+}
+
+/// Starts a worker's thread. It ends when `phase` is [`Phase::Stopped`], or is [`Phase::Draining`] and nothing runs any more;
+/// `alive` is dropped then.
+///
+/// # Errors
+/// The operating system gives no thread or no event queue.
+pub(crate) fn start(
+    index: usize,
+    shared: Arc<Shared>,
+    phase: watch::Receiver<Phase>,
+    alive: mpsc::Sender<()>,
+) -> io::Result<mpsc::Sender<Order>> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let (sender, orders) = mpsc::channel(ORDERS);
+    thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        access_log::enter_worker(index);
+        let tasks = LocalSet::new();
+        tasks.block_on(&runtime, run(shared, Drain::new(phase), orders));
+        drop((tasks, alive));
+    })?;
+    Ok(sender)
+}
+
+async fn run(shared: Arc<Shared>, drain: Drain, mut orders: mpsc::Receiver<Order>) {
+    let worker = Rc::new(Worker::new(shared, drain.clone()));
+    let mut sockets = Sockets::default();
+    loop {
+        tokio::select! {
+            biased;
+            () = drain.draining() => break,
+            order = orders.recv() => match order {
+                Some(order) => sockets.follow(order, &worker),
+                None => return,
+            }
+        }
+    }
+    drop(sockets);
+    tokio::select! {
+        () = drain.stopped() => {}
+        () = drain.idle() => {}
+    }
+}
+
+/// A worker's listening sockets.
+#[derive(Default)]
+struct Sockets {
+    bound: BTreeMap<Place, TcpListener>,
+    /// Dropping the sender ends the accept loop.
+    serving: BTreeMap<Place, oneshot::Sender<()>>,
+}
+
+impl Sockets {
+    fn follow(&mut self, order: Order, worker: &Rc<Worker>) {
+        match order {
+            Order::Bind { place, at, bound } => {
+                // Nobody waits any more only if the whole data plane is being dropped.
+                let _ = bound.send(self.bind(place, at, worker));
+            }
+            Order::Serve(places) => self.serve(&places, worker),
+        }
+    }
+
+    fn bind(&mut self, place: Place, at: SocketAddr, worker: &Worker) -> io::Result<SocketAddr> {
+        let socket = worker.shared.network.listen(at)?;
+        let address = match at.port() {
+            0 => socket.local_addr()?,
+            _ => at,
+        };
+        self.bound.insert(place, socket);
+        Ok(address)
+    }
+
+    fn serve(&mut self, places: &BTreeSet<Place>, worker: &Rc<Worker>) {
+        self.serving.retain(|place, _| places.contains(place));
+        for (place, socket) in std::mem::take(&mut self.bound) {
+            if !places.contains(&place) {
+                continue;
+            }
+            let (stop, stopped) = oneshot::channel::<()>();
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            worker
+                .drain
+                .spawn(listener::accept(worker.clone(), place.0.clone(), socket, stopped));
+            self.serving.insert(place, stop);
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::{io, sync::Arc, time::SystemTime};
 
 use certs::{ClientVerifier, Identity, Live, Versions};
-use mesh::tls::DownstreamTls;
+use mesh::{host::Sni, tls::DownstreamTls};
 use rustls::{CipherSuite, ProtocolVersion, ServerConfig, ServerConnection};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -32,6 +32,8 @@ pub(crate) struct Accepted {
     pub(crate) facts: TlsFacts,
     /// The protocol that was negotiated.
     pub(crate) alpn: Option<Arc<str>>,
+    /// The server name the client asked for.
+    pub(crate) server_name: Option<Sni>,
 }
 
 impl Acceptor {
@@ -65,7 +67,13 @@ impl Acceptor {
         let session = stream.get_ref().1;
         let facts = self.facts(session).map_err(io::Error::other)?;
         let alpn = session.alpn_protocol().map(|name| String::from_utf8_lossy(name).into());
-        Ok(Accepted { stream, facts, alpn })
+        let server_name = session.server_name().and_then(|name| Sni::parse(name).ok());
+        Ok(Accepted {
+            stream,
+            facts,
+            alpn,
+            server_name,
+        })
     }
 
     fn facts(&self, session: &ServerConnection) -> Result<TlsFacts, rustls::Error> {

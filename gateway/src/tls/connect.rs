@@ -4,7 +4,7 @@
 
 use std::{io, net::IpAddr, sync::Arc, time::SystemTime};
 
-use certs::{Names, ServerVerifier, Versions, verify};
+use certs::{Names, ServerVerifier, Versions};
 use mesh::{
     cluster::Cluster,
     host::Host,
@@ -129,7 +129,7 @@ fn verifier(cluster: &Cluster, validation: Option<&Validation>, secrets: &Secret
 
 /// A failed handshake in the words that Envoy's users know, as far as there are some.
 fn failure(error: &io::Error) -> ConnectError {
-    match verify::tls_error(error) {
+    match certs::tls_error(error) {
         Some(error) => refused(error),
         None => ConnectError::Tls(format!("TLS_error:|{error}:TLS_error_end")),
     }
@@ -141,13 +141,8 @@ fn refused(error: &rustls::Error) -> ConnectError {
         rustls::Error::InvalidMessage(_) => "268435703:SSL routines:OPENSSL_internal:WRONG_VERSION_NUMBER:",
         _ => "",
     };
-    ConnectError::Tls(format!("TLS_error:|{known}{}:TLS_error_end", verify_reason(error)))
-}
-
-/// The reason without the library's preamble.
-fn verify_reason(error: &rustls::Error) -> String {
-    match certs::PeerError::of(error) {
-        Some(reason) => reason.to_string(),
-        None => error.to_string(),
-    }
+    ConnectError::Tls(format!(
+        "TLS_error:|{known}{}:TLS_error_end",
+        certs::tls_failure_reason(error)
+    ))
 }

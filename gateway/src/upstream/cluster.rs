@@ -33,7 +33,7 @@ pub(crate) struct Cluster {
     hosts: Arc<HostSet>,
     breakers: Breakers,
     /// Ends the lookups when the cluster is no longer used.
-    _discovery: Option<Background>,
+    discovery_task: Option<Background>,
 }
 
 /// The hosts of a cluster, as they are now.
@@ -72,9 +72,9 @@ impl Cluster {
             tls,
             hosts: Arc::new(HostSet::new(settings.name.clone())),
             breakers: Breakers::new(settings.circuit_breakers),
-            _discovery: None,
+            discovery_task: None,
         };
-        cluster._discovery = cluster.discover(endpoints, with)?;
+        cluster.discovery_task = cluster.discover(endpoints, with)?;
         Ok(cluster)
     }
 
@@ -119,6 +119,11 @@ impl Cluster {
     /// Bounds on what is in flight.
     pub(crate) fn breakers(&self) -> &Breakers {
         &self.breakers
+    }
+
+    /// Whether its hosts are found by looking names up.
+    pub(crate) fn is_looked_up(&self) -> bool {
+        self.discovery_task.is_some()
     }
 
     /// The hosts as they are now.

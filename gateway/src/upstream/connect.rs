@@ -1,6 +1,6 @@
 //! Makes a connection to a host: dial, then TLS if the cluster says so, within one deadline.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::time::timeout;
 

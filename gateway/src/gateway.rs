@@ -1,0 +1,177 @@
+//! Starting, configuring and ending a data plane.
+
+use std::{collections::BTreeMap, fmt, io, net::SocketAddr, sync::Arc, thread, time::Duration};
+
+use certs::FileWatcher;
+use mesh::{ListenerName, bundle::Bundle};
+use tokio::{
+    runtime,
+    sync::{mpsc, watch},
+    time::timeout,
+};
+
+use crate::{
+    Settings,
+    access_log::{Overflow, Sinks},
+    drain::{Phase, Runtime},
+    publish::{Parts, Publisher},
+    snapshot::ChainIds,
+    tls::secrets::Secrets,
+    upstream::dns::Resolver,
+    worker::{self, Shared},
+};
+
+/// The data plane.
+#[derive(Debug, Clone, Copy)]
+pub struct Gateway;
+
+/// A running data plane. Dropping it ends it at once; [`Self::drain`] ends it in order.
+pub struct Handle {
+    publisher: Arc<Publisher>,
+    phase: watch::Sender<Phase>,
+    /// Closed when the last worker is gone.
+    alive: mpsc::Receiver<()>,
+}
+
+/// A resource that could not be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// What kind.
+    pub resource: Resource,
+    /// Its name.
+    pub name: String,
+    /// Why, in words for an operator.
+    pub reason: String,
+}
+
+/// Kinds of resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Resource {
+    /// LDS.
+    Listener,
+    /// RDS.
+    Routes,
+    /// CDS.
+    Cluster,
+    /// EDS.
+    Endpoints,
+}
+
+/// Why a data plane did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No thread or event queue.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+    /// The system's name servers cannot be found out.
+    #[error("cannot find the name servers of this system: {0}")]
+    NameServers(String),
+    /// The fixed configuration has resources that cannot be taken.
+    #[error("the configuration cannot be used: {}", list(.0))]
+    Rejected(Vec<Rejected>),
+}
+
+impl Gateway {
+    /// Starts workers and applies the fixed configuration.
+    ///
+    /// # Errors
+    /// Nothing runs then.
+    pub async fn start(settings: Settings) -> Result<Handle, StartError> {
+        let resolver = Resolver::new(&settings.name_servers);
+        let resolver = resolver.map_err(|error| StartError::NameServers(error.to_string()))?;
+        let (phase, phases) = watch::channel(Phase::Running);
+        let (living, alive) = mpsc::channel(1);
+        let files = Arc::new(FileWatcher::new());
+        let shared = Arc::new(Shared::new(settings.network));
+        let runtime = control_runtime(files.clone(), phases.clone())?;
+        let worker = |index| worker::start(index, shared.clone(), phases.clone(), living.clone());
+        let workers = (0..settings.workers.get())
+            .map(worker)
+            .collect::<io::Result<Vec<_>>>()?;
+        let parts = Parts {
+            sinks: Sinks::new(workers.len(), Overflow::Block),
+            shared,
+            secrets: Secrets::new(settings.workload, settings.system_roots, files),
+            resolver: Arc::new(resolver),
+            runtime,
+            fixed: settings.fixed,
+            ids: ChainIds::default(),
+        };
+        let handle = Handle {
+            publisher: Arc::new(Publisher::new(parts, workers)),
+            phase,
+            alive,
+        };
+        handle.apply(Bundle::default()).await.map_err(StartError::Rejected)?;
+        Ok(handle)
+    }
+}
+
+impl Handle {
+    /// The address each listener with a socket of its own listens on: the configured one, with the port that was given if
+    /// it asked for any.
+    pub fn bound(&self) -> BTreeMap<ListenerName, SocketAddr> {
+        self.publisher.bound()
+    }
+
+    /// Makes a bundle the configuration in force, together with the fixed one. Listeners whose filter chains alone changed
+    /// keep their socket and connections.
+    ///
+    /// # Errors
+    /// The resources that could not be taken; the last good version of each stays, everything else applies.
+    pub async fn apply(&self, bundle: Bundle) -> Result<(), Vec<Rejected>> {
+        self.publisher.apply(bundle).await
+    }
+
+    /// Ends in order: accepts nothing new, lets what runs finish for `deadline`, then cuts it off. Returns when every
+    /// connection is gone.
+    pub async fn drain(mut self, deadline: Duration) {
+        self.phase.send_replace(Phase::Draining);
+        if timeout(deadline, self.alive.recv()).await.is_err() {
+            self.shutdown().await;
+        }
+    }
+
+    /// Ends at once. Returns when every connection is gone.
+    pub async fn shutdown(mut self) {
+        self.phase.send_replace(Phase::Stopped);
+        self.alive.recv().await;
+    }
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.resource, self.name, self.reason)
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Listener => "listener",
+            Self::Routes => "route configuration",
+            Self::Cluster => "cluster",
+            Self::Endpoints => "endpoints of",
+        })
+    }
+}
+
+/// A thread for everything that is no connection: lookups and files.
+fn control_runtime(files: Arc<FileWatcher>, mut phases: watch::Receiver<Phase>) -> io::Result<Runtime> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = Runtime::new(runtime.handle().clone());
+    thread::Builder::new().name("control".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                () = files.run() => {}
+                // Ends with the data plane, also when its handle was dropped.
+                _ = phases.wait_for(|phase| *phase == Phase::Stopped) => {}
+            }
+        });
+    })?;
+    Ok(handle)
+}
+
+fn list(rejected: &[Rejected]) -> String {
+    rejected.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

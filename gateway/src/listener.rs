@@ -1,0 +1,233 @@
+//! Accepts connections and finds out who serves them: which listener, which filter chain, which TLS session.
+//!
+//! Invariant: a connection is served by a filter chain that matches it, or not at all.
+
+use std::{io, rc::Rc, sync::Arc};
+
+use futures_util::FutureExt;
+use mesh::{ListenerName, listener::Transport};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+
+use crate::{
+    access_log::AccessRecord,
+    authz::Verdict,
+    clock::Moment,
+    connection::Connection,
+    error::ProxyError,
+    http, limits,
+    network::Accepted,
+    snapshot::{Chain, ChainId, Listener, Serve, Snapshot},
+    sniff::{self, Inspected, Replay, Unclear},
+    stream::{Downstream, reset_on_close},
+    tcp,
+    worker::Worker,
+};
+
+/// Accepts connections until `stop` resolves, then those that wait already.
+pub(crate) async fn accept(
+    worker: Rc<Worker>,
+    name: ListenerName,
+    socket: TcpListener,
+    stop: impl Future<Output = ()>,
+) {
+    let places = Arc::new(Semaphore::new(limits::CONNECTIONS_PER_LISTENER));
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stop => break,
+            accepted = socket.accept() => match accepted {
+                Ok((stream, _)) => begin(&worker, &name, stream, &places),
+                Err(error) => pause(&name, &error).await,
+            }
+        }
+    }
+    // The kernel has accepted these on our behalf; closing the socket would reset them.
+    while let Some(Ok((stream, _))) = socket.accept().now_or_never() {
+        begin(&worker, &name, stream, &places);
+    }
+}
+
+/// A failure of one connection is none of the listener; a lack of descriptors or memory passes only with time.
+async fn pause(name: &ListenerName, error: &io::Error) {
+    let of_connection = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    );
+    if !of_connection {
+        tracing::warn!(listener = %name, %error, "cannot accept connections, trying again");
+        sleep(limits::ACCEPT_BACKOFF).await;
+    }
+}
+
+fn begin(worker: &Rc<Worker>, name: &ListenerName, stream: TcpStream, places: &Arc<Semaphore>) {
+    let Ok(place) = places.clone().try_acquire_owned() else {
+        tracing::debug!(listener = %name, "too many connections, closing a new one");
+        return reset_on_close(&stream);
+    };
+    worker.drain.spawn(serve(worker.clone(), name.clone(), stream, place));
+}
+
+/// Serves one connection from its first byte to its last.
+async fn serve(worker: Rc<Worker>, name: ListenerName, stream: TcpStream, _place: OwnedSemaphorePermit) {
+    let Some(arrival) = Arrival::of(&worker, &name, &stream) else {
+        return reset_on_close(&stream);
+    };
+    let mut stream = Replay::new(stream);
+    let inspecting = sniff::inspect(&mut stream, arrival.listener.settings());
+    let inspected = tokio::select! {
+        biased;
+        inspected = inspecting => inspected,
+        () = worker.drain.draining() => return,
+    };
+    let (inspected, chain) = match arrival.choose(inspected) {
+        Ok(chosen) => chosen,
+        Err(()) => return reset_on_close(stream.get_ref()),
+    };
+    let conn = arrival.connection(&chain, &inspected);
+    match Box::pin(establish(&chain, conn, stream)).await {
+        Ok((conn, io)) => hand_over(worker, chain, Arc::new(conn), io).await,
+        Err(reason) => {
+            // Nothing was served, so that there is nothing to record: Envoy has no line for it either.
+            let reason = certs::tls_error(&reason).map_or_else(|| reason.to_string(), certs::tls_failure_reason);
+            tracing::debug!(listener = %arrival.name(), remote = %arrival.accepted.remote, reason, "TLS handshake failed");
+        }
+    }
+}
+
+/// Ends TLS if the chain says so.
+async fn establish(
+    chain: &Chain,
+    mut conn: Connection,
+    stream: Replay<TcpStream>,
+) -> io::Result<(Connection, Downstream)> {
+    let Some(acceptor) = &chain.tls else {
+        return Ok((conn, Downstream::Plain(stream)));
+    };
+    let limit = chain.settings.handshake_timeout.unwrap_or(limits::HANDSHAKE);
+    let handshake = acceptor.accept(stream);
+    let accepted = match limit.is_zero() {
+        true => handshake.await?,
+        false => timeout(limit, handshake).await??,
+    };
+    conn.sni = conn.sni.or(accepted.server_name);
+    conn.alpn = accepted.alpn;
+    conn.tls = Some(accepted.facts);
+    Ok((conn, Downstream::Tls(Box::new(accepted.stream))))
+}
+
+/// Gives the connection to the protocol of its chain, which leaves the records.
+async fn hand_over(worker: Rc<Worker>, chain: Arc<Chain>, conn: Arc<Connection>, io: Downstream) {
+    match &chain.serve {
+        Serve::Tcp(tcp) => {
+            let tcp = tcp.clone();
+            tcp::serve_connection(worker, chain, tcp, conn, io).await;
+        }
+        Serve::Http(_) if chain.authz.check(&*conn) != Verdict::Allow => {
+            tracing::debug!(listener = %conn.listener, remote = %conn.remote, "connection denied by network authorization");
+            io.reset();
+        }
+        Serve::Http(http) => Box::pin(http::serve_connection(worker, http.clone(), conn, io)).await,
+    }
+}
+
+/// A connection that has just been accepted.
+struct Arrival {
+    id: u64,
+    started: Moment,
+    accepted: Accepted,
+    listener: Arc<Listener>,
+}
+
+impl Arrival {
+    /// `None`: the peer or the listener is gone.
+    fn of(worker: &Worker, name: &ListenerName, stream: &TcpStream) -> Option<Self> {
+        let shared = &worker.shared;
+        let mut accepted = shared.network.accepted(stream).ok()?;
+        let snapshot = shared.snapshot.load();
+        let listener = responsible(&snapshot, snapshot.listener(name)?, &mut accepted);
+        Some(Self {
+            id: shared.connection_id(),
+            started: Moment::now(),
+            accepted,
+            listener: listener.clone(),
+        })
+    }
+
+    /// The chain for what was found, or the record of there being none.
+    fn choose(&self, inspected: Result<Inspected, Unclear>) -> Result<(Inspected, Arc<Chain>), ()> {
+        let found = match inspected {
+            Ok(inspected) => match self.listener.choose(self.accepted.local.port(), &inspected) {
+                Some(chain) => return Ok((inspected, chain.clone())),
+                None => inspected,
+            },
+            Err(reason) => {
+                tracing::debug!(listener = %self.name(), remote = %self.accepted.remote, %reason, "connection closed");
+                self.record(Inspected::nothing()).finish();
+                return Err(());
+            }
+        };
+        let mut record = self.record(found);
+        record.error(&ProxyError::NoFilterChain);
+        record.finish();
+        Err(())
+    }
+
+    fn record(&self, inspected: Inspected) -> AccessRecord {
+        let connection = self.facts(&inspected);
+        AccessRecord::tcp(self.listener.logs().clone(), Arc::new(connection))
+    }
+
+    fn connection(&self, chain: &Chain, inspected: &Inspected) -> Connection {
+        Connection {
+            chain: chain.id,
+            chain_name: chain.name.clone(),
+            ..self.facts(inspected)
+        }
+    }
+
+    /// What is known without a chain.
+    fn facts(&self, inspected: &Inspected) -> Connection {
+        let found_in_plaintext = inspected
+            .protocols
+            .first()
+            .filter(|_| inspected.transport == Transport::Plaintext);
+        Connection {
+            id: self.id,
+            started: self.started,
+            listener: self.name().clone(),
+            chain: ChainId::NONE,
+            chain_name: None,
+            local: self.accepted.local,
+            remote: self.accepted.remote,
+            original_destination: self.accepted.original_destination,
+            sni: inspected.server_name.clone(),
+            alpn: found_in_plaintext.map(|protocol| protocol.as_str().into()),
+            tls: None,
+        }
+    }
+
+    fn name(&self) -> &ListenerName {
+        &self.listener.settings().name
+    }
+}
+
+/// Who serves a connection that `own` accepted: `own`, or the listener of the original destination. Where that destination is
+/// honoured it becomes the address the connection arrived at; elsewhere it is forgotten.
+fn responsible<'s>(snapshot: &'s Snapshot, own: &'s Arc<Listener>, accepted: &mut Accepted) -> &'s Arc<Listener> {
+    let settings = own.settings();
+    if !settings.use_original_dst && !settings.inspectors.original_dst {
+        accepted.original_destination = None;
+        return own;
+    }
+    let Some(destination) = accepted.original_destination else {
+        return own;
+    };
+    accepted.local = destination;
+    let other = snapshot.redirected(destination).filter(|_| settings.use_original_dst);
+    other.unwrap_or(own)
+}

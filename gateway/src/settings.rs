@@ -1,0 +1,37 @@
+//! What a data plane is started with.
+
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, thread::available_parallelism};
+
+use certs::Workload;
+use mesh::bundle::Bundle;
+
+use crate::network::{Kernel, Network};
+
+/// What a data plane is started with. What changes while it runs comes as bundles.
+pub struct Settings {
+    /// Sockets. Default: the operating system's.
+    pub network: Arc<dyn Network>,
+    /// Threads that serve connections. Default: one per core.
+    pub workers: NonZeroUsize,
+    /// Who this proxy is and whom it believes: the secrets `default` and `ROOTCA`. Without it, what names them is refused.
+    pub workload: Option<Workload>,
+    /// Servers to ask for names. Empty (the default): those of `/etc/resolv.conf`.
+    pub name_servers: Vec<SocketAddr>,
+    /// A PEM file that stands for the operating system's roots (`file-root:system`).
+    pub system_roots: Option<PathBuf>,
+    /// Configuration that is there from the beginning and is never replaced.
+    pub fixed: Bundle,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            network: Arc::new(Kernel),
+            workers: available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            workload: None,
+            name_servers: Vec::new(),
+            system_roots: None,
+            fixed: Bundle::default(),
+        }
+    }
+}

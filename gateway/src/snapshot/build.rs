@@ -1,0 +1,265 @@
+//! A bundle becomes a snapshot, off the data path.
+//!
+//! Resources are judged one by one: what cannot be taken is named, and its last good version stays. What did not change is
+//! carried over as it is, so that work is proportional to the change and run-time state (hosts, breakers, TLS sessions)
+//! survives it.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use mesh::{
+    bundle::Bundle,
+    cluster::{self, Discovery, Endpoints},
+    listener::{self as model, FilterChain, FilterChainMatch, Protocol, RouteSource},
+    route::RouteConfig,
+};
+
+use super::{Chain, ChainId, ChainIndex, Listener, Routes, Serve, Snapshot};
+use crate::{
+    Rejected, Resource,
+    access_log::{Loggers, Sinks},
+    authz::Engine,
+    http::{HttpChain, RouteTable},
+    tcp::TcpChain,
+    tls::accept::Acceptor,
+    upstream::cluster::{Cluster, Environment},
+};
+
+/// Gives filter chains their ids.
+#[derive(Debug, Default)]
+pub(crate) struct ChainIds(AtomicU64);
+
+/// Builds one snapshot.
+pub(crate) struct Builder<'a> {
+    /// The snapshot in force.
+    pub(crate) previous: &'a Snapshot,
+    /// What clusters need.
+    pub(crate) environment: Environment<'a>,
+    /// Open log files.
+    pub(crate) sinks: &'a Sinks,
+    /// Ids of filter chains.
+    pub(crate) ids: &'a ChainIds,
+    /// What could not be taken.
+    pub(crate) rejected: Vec<Rejected>,
+}
+
+impl ChainIds {
+    fn next(&self) -> ChainId {
+        ChainId(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Builder<'_> {
+    /// Builds the snapshot of a bundle.
+    pub(crate) fn build(mut self, bundle: &Bundle) -> (Snapshot, Vec<Rejected>) {
+        let mut next = Snapshot::default();
+        for settings in bundle.clusters.values() {
+            if let Some(cluster) = self.cluster(settings, bundle) {
+                next.clusters.insert(settings.name.clone(), cluster);
+            }
+        }
+        for settings in bundle.routes.values() {
+            if let Some(routes) = self.routes(settings) {
+                next.routes.insert(settings.name.clone(), routes);
+            }
+        }
+        for settings in bundle.listeners.values() {
+            if let Some(listener) = self.listener(settings, &next) {
+                next.insert(listener);
+            }
+        }
+        (next, self.rejected)
+    }
+
+    fn reject(&mut self, resource: Resource, name: impl ToString, reason: String) {
+        self.rejected.push(Rejected {
+            resource,
+            name: name.to_string(),
+            reason,
+        });
+    }
+
+    fn cluster(&mut self, settings: &cluster::Cluster, bundle: &Bundle) -> Option<Arc<Cluster>> {
+        let previous = self.previous.cluster(&settings.name);
+        let endpoints = endpoints(settings, bundle);
+        if let Some(same) = previous.filter(|previous| previous.settings() == settings) {
+            if let Err(reason) = same.update(endpoints) {
+                self.reject(Resource::Endpoints, &settings.name, reason);
+            }
+            return Some(same.clone());
+        }
+        let waits = matches!(settings.discovery, Discovery::Eds { .. }) && endpoints.is_none();
+        if waits && previous.is_some() {
+            return previous.cloned();
+        }
+        match Cluster::start(settings, endpoints, &self.environment) {
+            Ok(cluster) => Some(Arc::new(cluster)),
+            Err(reason) => {
+                self.reject(Resource::Cluster, &settings.name, reason);
+                previous.cloned()
+            }
+        }
+    }
+
+    fn routes(&mut self, settings: &RouteConfig) -> Option<Routes> {
+        let previous = self.previous.routes.get(&settings.name);
+        if let Some(same) = previous.filter(|previous| previous.settings == *settings) {
+            return Some(same.clone());
+        }
+        match RouteTable::build(settings) {
+            Ok(table) => Some(Routes {
+                settings: settings.clone(),
+                table: Arc::new(table),
+            }),
+            Err(reason) => {
+                self.reject(Resource::Routes, &settings.name, reason);
+                previous.cloned()
+            }
+        }
+    }
+
+    /// A listener whose routes are not there yet waits for them: its last version stays, a new one is not opened.
+    fn listener(&mut self, settings: &model::Listener, next: &Snapshot) -> Option<Arc<Listener>> {
+        let previous = self.previous.listener(&settings.name);
+        let same = previous.filter(|previous| previous.settings == *settings);
+        if same.is_some() || lacks_routes(settings, next) {
+            return same.or(previous).cloned();
+        }
+        let built = no_conflict(settings, next).and_then(|()| self.build_listener(settings, previous));
+        match built {
+            Ok(listener) => Some(Arc::new(listener)),
+            Err(reason) => {
+                self.reject(Resource::Listener, &settings.name, reason);
+                previous.cloned()
+            }
+        }
+    }
+
+    fn build_listener(&self, settings: &model::Listener, previous: Option<&Arc<Listener>>) -> Result<Listener, String> {
+        let known = Known::of(previous);
+        let chain = |settings: &FilterChain, known| {
+            let chain = self.chain(settings, known);
+            chain.map_err(|reason| {
+                format!(
+                    "filter chain {}: {reason}",
+                    settings.name.as_deref().unwrap_or("without a name")
+                )
+            })
+        };
+        let matching = settings.filter_chains.iter().map(|settings| {
+            let chain = chain(settings, known.matching.get(&settings.matches).copied())?;
+            Ok((&settings.matches, chain))
+        });
+        let matching: Vec<_> = matching.collect::<Result<_, String>>()?;
+        let default = settings.default_filter_chain.as_ref();
+        let default = default.map(|settings| chain(settings, known.default)).transpose()?;
+        let logs = Loggers::build(&settings.access_logs, self.sinks).map_err(|error| error.to_string())?;
+        let chains = matching.iter().map(|(_, chain)| chain).chain(&default).cloned();
+        Ok(Listener {
+            settings: settings.clone(),
+            chains: chains.collect(),
+            index: ChainIndex::build(matching, default)?,
+            logs: Arc::new(logs),
+        })
+    }
+
+    fn chain(&self, settings: &FilterChain, known: Option<&Arc<Chain>>) -> Result<Arc<Chain>, String> {
+        if let Some(same) = known.filter(|known| known.settings == *settings) {
+            return Ok(same.clone());
+        }
+        let same_tls = known.filter(|known| known.settings.tls == settings.tls);
+        let (id, tls) = match (same_tls, &settings.tls) {
+            (Some(known), _) => (known.id, known.tls.clone()),
+            (None, None) => (self.ids.next(), None),
+            (None, Some(tls)) => {
+                let acceptor = Acceptor::build(tls, self.environment.secrets)?;
+                (self.ids.next(), Some(Arc::new(acceptor)))
+            }
+        };
+        Ok(Arc::new(Chain {
+            id,
+            name: settings.name.as_deref().map(Into::into),
+            settings: settings.clone(),
+            tls,
+            authz: Engine::build(&settings.rbac),
+            serve: match &settings.protocol {
+                Protocol::Http(http) => Serve::Http(Arc::new(HttpChain::build(http, self.sinks)?)),
+                Protocol::Tcp(tcp) => Serve::Tcp(Arc::new(TcpChain::build(tcp, self.sinks)?)),
+            },
+        }))
+    }
+}
+
+impl Snapshot {
+    fn insert(&mut self, listener: Arc<Listener>) {
+        let place = (listener.settings.address, listener.settings.bind_to_port);
+        self.by_address.insert(place, listener.clone());
+        self.chains
+            .extend(listener.chains.iter().map(|chain| (chain.id, chain.clone())));
+        self.listeners.insert(listener.settings.name.clone(), listener);
+    }
+}
+
+/// The chains of a listener's last version, by what they match.
+#[derive(Default)]
+struct Known<'a> {
+    matching: HashMap<&'a FilterChainMatch, &'a Arc<Chain>>,
+    default: Option<&'a Arc<Chain>>,
+}
+
+impl<'a> Known<'a> {
+    fn of(listener: Option<&'a Arc<Listener>>) -> Self {
+        let Some(listener) = listener else {
+            return Self::default();
+        };
+        let matching = listener
+            .chains
+            .get(..listener.settings.filter_chains.len())
+            .unwrap_or_default();
+        Self {
+            matching: matching.iter().map(|chain| (&chain.settings.matches, chain)).collect(),
+            default: listener.chains.get(matching.len()),
+        }
+    }
+}
+
+impl Clone for Routes {
+    fn clone(&self) -> Self {
+        Self {
+            settings: self.settings.clone(),
+            table: self.table.clone(),
+        }
+    }
+}
+
+fn endpoints<'a>(settings: &cluster::Cluster, bundle: &'a Bundle) -> Option<&'a Endpoints> {
+    match &settings.discovery {
+        Discovery::Eds { service_name } => bundle.endpoints.get(service_name.as_ref().unwrap_or(&settings.name)),
+        Discovery::Static(_) | Discovery::StrictDns(..) | Discovery::LogicalDns(..) | Discovery::OriginalDst => None,
+    }
+}
+
+fn lacks_routes(settings: &model::Listener, next: &Snapshot) -> bool {
+    let mut chains = settings.filter_chains.iter().chain(&settings.default_filter_chain);
+    chains.any(|chain| match &chain.protocol {
+        Protocol::Http(http) => matches!(&http.routes, RouteSource::Rds(name) if !next.routes.contains_key(name)),
+        Protocol::Tcp(_) => false,
+    })
+}
+
+/// Two listeners on one address would share its connections between them at random.
+fn no_conflict(settings: &model::Listener, next: &Snapshot) -> Result<(), String> {
+    let place = (settings.address, settings.bind_to_port);
+    match next.by_address.get(&place) {
+        Some(other) if place.0.port() != 0 => Err(format!(
+            "listener {} has the same address {}",
+            other.settings.name, place.0
+        )),
+        _ => Ok(()),
+    }
+}
