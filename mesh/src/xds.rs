@@ -6,9 +6,11 @@
 //! same lines); no input panics or recurses without bound; nothing here does I/O.
 
 pub mod ads;
+pub mod bootstrap;
 pub mod decode;
 pub mod encode;
 mod error;
+pub mod json;
 mod pb;
 mod resource;
 mod scope;
@@ -18,4 +20,4 @@ mod tests;
 
 pub use envoy_types::pb::google::protobuf::Any;
 pub use error::{DecodeError, Problem};
-pub use resource::{Resource, ResourceType};
+pub use resource::{MAX_RESOURCE, Resource, ResourceType};

@@ -1,5 +1,6 @@
 //! Proto to model. One file per resource or shared message; each declares the messages it reads and decodes them.
 
+mod bootstrap;
 mod cluster;
 mod common;
 mod endpoint;
@@ -9,10 +10,11 @@ mod log;
 mod matcher;
 mod rbac;
 mod route;
+mod structure;
 mod tcp;
 mod tls;
 
-use super::{DecodeError, ResourceType, pb, scope::decode_root};
+use super::{DecodeError, ResourceType, bootstrap::Bootstrap, pb, scope::decode_root};
 use crate::{
     ClusterName,
     cluster::{Cluster, Endpoints},
@@ -21,6 +23,7 @@ use crate::{
 };
 
 pub(crate) use self::{
+    bootstrap::MESSAGES as BOOTSTRAP,
     cluster::MESSAGES as CLUSTER,
     common::MESSAGES as COMMON,
     endpoint::MESSAGES as ENDPOINT,
@@ -72,4 +75,12 @@ pub fn route_config(message: &pb::route::RouteConfiguration) -> Result<RouteConf
     decode_root(Some(ResourceType::RouteConfig), &message.name, |scope| {
         route::route_config(scope, message)
     })
+}
+
+/// Decodes a bootstrap.
+///
+/// # Errors
+/// As for [`cluster`](self::cluster()).
+pub fn bootstrap(message: &pb::bootstrap::Bootstrap) -> Result<Bootstrap, DecodeError> {
+    decode_root(None, "", |scope| bootstrap::bootstrap(scope, message))
 }

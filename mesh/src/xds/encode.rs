@@ -14,10 +14,4 @@ mod route;
 mod tcp;
 mod tls;
 
-pub use self::{
-    cluster::cluster,
-    common::any,
-    endpoint::endpoints,
-    listener::listener,
-    route::route_config,
-};
+pub use self::{cluster::cluster, common::any, endpoint::endpoints, listener::listener, route::route_config};

@@ -111,6 +111,7 @@ pub const MESSAGES: &[&[Message]] = &[
     decode::LOG,
     decode::MATCHER,
     decode::COMMON,
+    decode::BOOTSTRAP,
 ];
 
 /// Filters that are accepted and left out.

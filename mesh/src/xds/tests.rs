@@ -1,1 +1,8 @@
-//! Tests of the wire form as a whole.
+//! Tests of the wire form as a whole: inverse functions, strictness, hostile bytes, the table, and what Envoy says.
+
+mod bytes;
+mod envoy;
+mod round_trip;
+mod strategies;
+mod strictness;
+mod table;

@@ -1,16 +1,14 @@
 //! `config.accesslog.v3`: access logs.
 
-use serde_json::{Map, Number, Value};
-
 use crate::{
     log::{AccessLog, LogFormat},
     xds::{
-        decode::common,
+        decode::{common, structure},
         pb::{
             accesslog::{self, access_log::ConfigType, access_log_filter::FilterSpecifier},
             core::{self, substitution_format_string::Format},
             file_log::{self, file_access_log::AccessLogFormat},
-            protobuf::{self, value::Kind},
+            protobuf,
         },
         scope::{Decoded, Scope},
         support::messages,
@@ -42,9 +40,6 @@ messages! {
         rejected { content_type }
     }
 }
-
-/// Deepest nesting of a JSON format.
-const MAX_DEPTH: usize = 16;
 
 /// An access log.
 pub(super) fn access_log(scope: &Scope<'_>, message: &accesslog::AccessLog) -> Decoded<AccessLog> {
@@ -106,40 +101,7 @@ fn substitution(scope: &Scope<'_>, message: &core::SubstitutionFormatString) -> 
 
 fn json(scope: &Scope<'_>, message: &protobuf::Struct, omit_empty: bool) -> Decoded<LogFormat> {
     Ok(LogFormat::Json {
-        fields: object(scope, message, 0)?,
+        fields: structure::object(scope, message)?,
         omit_empty,
     })
-}
-
-fn object(scope: &Scope<'_>, message: &protobuf::Struct, depth: usize) -> Decoded<Map<String, Value>> {
-    let members = message
-        .fields
-        .iter()
-        .map(|(key, member)| Ok((key.clone(), value(&scope.key("fields", key), member, depth + 1)?)));
-    members.collect()
-}
-
-fn value(scope: &Scope<'_>, message: &protobuf::Value, depth: usize) -> Decoded<Value> {
-    if depth > MAX_DEPTH {
-        return Err(scope.refuse("nested too deeply", format_args!("at most {MAX_DEPTH} levels")));
-    }
-    Ok(match &message.kind {
-        None | Some(Kind::NullValue(_)) => Value::Null,
-        Some(Kind::BoolValue(flag)) => Value::Bool(*flag),
-        Some(Kind::StringValue(text)) => Value::String(text.clone()),
-        Some(Kind::NumberValue(number)) => Value::Number(json_number(scope, *number)?),
-        Some(Kind::StructValue(members)) => Value::Object(object(scope, members, depth)?),
-        Some(Kind::ListValue(list)) => {
-            Value::Array(scope.list("values", &list.values, |scope, item| value(scope, item, depth + 1))?)
-        }
-    })
-}
-
-/// Protobuf has no integers here; what is one is printed as one.
-fn json_number(scope: &Scope<'_>, number: f64) -> Decoded<Number> {
-    let text = number.to_string();
-    match text.parse::<i64>() {
-        Ok(integer) => Ok(integer.into()),
-        Err(_) => Number::from_f64(number).ok_or_else(|| scope.refuse(text, "a finite number")),
-    }
 }

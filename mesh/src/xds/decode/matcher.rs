@@ -28,7 +28,7 @@ messages! {
     /// Messages of matchers.
     MESSAGES:
     matcher::StringMatcher {
-        supported { ignore_case, match_pattern = "exact, prefix, suffix, safe_regex, contains" }
+        supported { ignore_case = "not with safe_regex", match_pattern = "exact, prefix, suffix, safe_regex, contains" }
     }
     matcher::RegexMatcher {
         supported { regex = "RE2 syntax, at most 4096 bytes; matches the whole text" }
@@ -81,6 +81,11 @@ pub(super) fn string(scope: &Scope<'_>, message: &matcher::StringMatcher) -> Dec
                 .refuse(&custom.name, "exact, prefix, suffix, contains or safe_regex"));
         }
     };
+    if message.ignore_case && matches!(pattern, StringPattern::Regex(_)) {
+        return Err(scope
+            .field("ignore_case")
+            .refuse("true", "it has no effect on safe_regex, write (?i) in the expression"));
+    }
     Ok(StringMatcher {
         pattern,
         ignore_case: message.ignore_case,

@@ -1,5 +1,7 @@
 //! `extensions.transport_sockets.tls.v3`: TLS contexts.
 
+use std::path::PathBuf;
+
 use crate::{
     SecretName,
     matcher::StringMatcher,
@@ -276,7 +278,8 @@ fn certificate(scope: &Scope<'_>, message: &tls::CommonTlsContext) -> Decoded<Op
     Ok(certificate)
 }
 
-fn certificate_files(scope: &Scope<'_>, message: &tls::TlsCertificate) -> Decoded<CertificateSource> {
+/// A certificate and its key from files.
+pub(super) fn certificate_files(scope: &Scope<'_>, message: &tls::TlsCertificate) -> Decoded<CertificateSource> {
     scope.check(message);
     let chain = scope.required("certificate_chain", &message.certificate_chain)?;
     let key = scope.required("private_key", &message.private_key)?;
@@ -386,6 +389,20 @@ fn trust(scope: &Scope<'_>, message: &tls::CertificateValidationContext) -> Deco
         (Some(_), Some(_)) => Err(scope
             .field("system_root_certs")
             .refuse("set beside trusted_ca", "one of the two")),
+    }
+}
+
+/// The file of a validation context that is a secret of its own: roots and nothing else.
+pub(super) fn trust_file(scope: &Scope<'_>, message: &tls::CertificateValidationContext) -> Decoded<PathBuf> {
+    match inline_validation(scope, message)? {
+        WireValidation::Verify(Validation {
+            trust: TrustSource::File(file),
+            sans,
+        }) if sans.is_empty() => Ok(file),
+        _ => Err(scope.refuse(
+            "more than a file of roots",
+            "only trusted_ca.filename is supported in a secret",
+        )),
     }
 }
 

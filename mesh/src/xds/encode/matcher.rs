@@ -33,7 +33,8 @@ pub(super) fn string(value: &StringMatcher) -> matcher::StringMatcher {
         StringPattern::Regex(expression) => MatchPattern::SafeRegex(regex(expression)),
     };
     matcher::StringMatcher {
-        ignore_case: value.ignore_case,
+        // Envoy refuses the switch where it has no effect.
+        ignore_case: value.ignore_case && !matches!(value.pattern, StringPattern::Regex(_)),
         match_pattern: Some(pattern),
     }
 }

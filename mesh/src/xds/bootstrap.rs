@@ -1,0 +1,84 @@
+//! The bootstrap: what a proxy knows before it speaks to a control plane, in Envoy's own file format.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::{
+    DecodeError, decode,
+    json::{self, JsonError},
+};
+use crate::{ClusterName, SecretName, cluster::Cluster, listener::Listener, tls::CertificateSource};
+
+/// What a bootstrap file says, as far as it is supported.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Bootstrap {
+    /// Who this proxy is.
+    pub node: Node,
+    /// Where the admin interface listens. `None`: nowhere.
+    pub admin: Option<SocketAddr>,
+    /// Listeners that are there from the start.
+    pub listeners: Vec<Listener>,
+    /// Clusters that are there from the start, such as the control plane's.
+    pub clusters: Vec<Cluster>,
+    /// Secrets from files, by name.
+    pub secrets: BTreeMap<SecretName, StaticSecret>,
+    /// The control plane. `None`: the configuration is static.
+    pub ads: Option<Ads>,
+    /// DNS servers. Empty: the system's.
+    pub resolvers: Vec<SocketAddr>,
+}
+
+/// Who a proxy is, for the control plane.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Node {
+    /// `router~10.1.4.12~egress-0.istio-egress~istio-egress.svc.cluster.local`.
+    pub id: String,
+    /// The service it belongs to.
+    pub cluster: String,
+    /// Labels and namespace, by Istio's keys.
+    pub metadata: Map<String, Value>,
+}
+
+/// How the control plane is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ads {
+    /// The cluster to call.
+    pub cluster: ClusterName,
+    /// The incremental protocol instead of the state of the world.
+    pub delta: bool,
+    /// Listeners come from there.
+    pub listeners: bool,
+    /// Clusters come from there.
+    pub clusters: bool,
+}
+
+/// A secret whose files the bootstrap names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StaticSecret {
+    /// A certificate and its key, always [`CertificateSource::Files`].
+    Certificate(CertificateSource),
+    /// A file of trusted roots.
+    Trust(PathBuf),
+}
+
+/// Why a bootstrap file was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BootstrapError {
+    /// It is not a bootstrap message.
+    #[error(transparent)]
+    Text(#[from] JsonError),
+    /// It says something that is not supported.
+    #[error(transparent)]
+    Content(#[from] DecodeError),
+}
+
+impl Bootstrap {
+    /// Reads a bootstrap file, JSON or YAML.
+    ///
+    /// # Errors
+    /// The text is malformed, or uses something that is not supported; every field is named.
+    pub fn parse(text: &str) -> Result<Self, BootstrapError> {
+        Ok(decode::bootstrap(&json::parse_bootstrap(text)?)?)
+    }
+}

@@ -1,0 +1,249 @@
+//! `config.bootstrap.v3`.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use crate::{
+    ClusterName, SecretName,
+    xds::{
+        bootstrap::{Ads, Bootstrap, Node, StaticSecret},
+        decode::{cluster, common, listener, structure, tls},
+        pb::{
+            bootstrap::{self, bootstrap::DynamicResources, bootstrap::StaticResources},
+            core::{self, ApiVersion, api_config_source::ApiType, grpc_service},
+            tls::{Secret, secret},
+        },
+        scope::{Decoded, Scope},
+        support::messages,
+    },
+};
+
+messages! {
+    /// Messages of the bootstrap.
+    MESSAGES:
+    bootstrap::Bootstrap {
+        supported {
+            node, static_resources, dynamic_resources, admin, typed_dns_resolver_config = "c-ares with resolvers",
+        }
+        ignored {
+            stats_config = "our metrics have fixed names and labels",
+            stats_flush_interval = "metrics are read, not pushed",
+            stats_flush = "metrics are read, not pushed",
+            stats_eviction = "metrics have bounded labels",
+            deferred_stat_options = "about the memory of Envoy's statistics",
+            layered_runtime = "switches of Envoy's own code",
+            enable_dispatcher_stats = "a statistic",
+            stats_server_version_override = "a statistic",
+            application_log_config = "the log of the process is configured by flags",
+            memory_allocator_manager = "about Envoy's allocator",
+            enable_worker_cpu_affinity = "workers are placed by the kernel",
+            flags_path = "there are no runtime flags",
+        }
+        rejected {
+            node_context_params, cluster_manager, hds_config, stats_sinks, watchdog, watchdogs, tracing, overload_manager,
+            header_prefix, use_tcp_for_dns_lookups, dns_resolution_config = "use typed_dns_resolver_config",
+            bootstrap_extensions, fatal_actions, config_sources, default_config_source, default_socket_interface,
+            certificate_provider_instances, inline_headers, perf_tracing_file_path, default_regex_engine,
+            xds_delegate_extension, xds_config_tracker_extension, listener_manager, grpc_async_client_manager_config,
+        }
+    }
+    core::Node {
+        supported { id, cluster, metadata }
+        ignored {
+            locality = "balancing does not look at localities",
+            user_agent_name = "we say who we are ourselves",
+            user_agent_version_type = "we say who we are ourselves",
+            extensions = "we say what we support ourselves",
+            client_features = "we say what we support ourselves",
+        }
+        rejected { dynamic_parameters, listening_addresses }
+    }
+    StaticResources {
+        supported { listeners, clusters, secrets }
+    }
+    DynamicResources {
+        supported { lds_config = "ads", cds_config = "ads", ads_config }
+        rejected { lds_resources_locator, cds_resources_locator }
+    }
+    core::ApiConfigSource {
+        supported { api_type = "GRPC, DELTA_GRPC", transport_api_version = "V3", grpc_services = "one" }
+        ignored {
+            set_node_on_first_message_only = "always so",
+            request_timeout = "only used by REST",
+        }
+        rejected { cluster_names, refresh_delay, rate_limit_settings, config_validators }
+    }
+    core::GrpcService {
+        supported { target_specifier = "envoy_grpc" }
+        rejected { timeout, initial_metadata, retry_policy }
+    }
+    grpc_service::EnvoyGrpc {
+        supported { cluster_name }
+        rejected { authority, retry_policy, max_receive_message_length, skip_envoy_headers }
+    }
+    bootstrap::Admin {
+        supported { address }
+        ignored {
+            access_log = "admin requests are in the process's log",
+            access_log_path = "admin requests are in the process's log",
+            profile_path = "there is no profiler",
+            ignore_global_conn_limit = "there is no such limit",
+        }
+        rejected { socket_options, allow_paths }
+    }
+    Secret {
+        supported { name, r#type = "tls_certificate, validation_context; from files" }
+    }
+}
+
+/// The port of a DNS server that names none.
+const DNS_PORT: u16 = 53;
+
+/// A bootstrap.
+pub(super) fn bootstrap(scope: &Scope<'_>, message: &bootstrap::Bootstrap) -> Decoded<Bootstrap> {
+    scope.check(message);
+    let mut out = Bootstrap::default();
+    if let Some(message) = &message.node {
+        out.node = node(&scope.field("node"), message)?;
+    }
+    if let Some(message) = &message.admin {
+        out.admin = admin(&scope.field("admin"), message)?;
+    }
+    if let Some(message) = &message.static_resources {
+        static_resources(&scope.field("static_resources"), message, &mut out)?;
+    }
+    if let Some(message) = &message.dynamic_resources {
+        out.ads = dynamic_resources(&scope.field("dynamic_resources"), message)?;
+    }
+    if let Some(message) = &message.typed_dns_resolver_config {
+        let scope = scope.field("typed_dns_resolver_config");
+        let config = cluster::cares_config(&scope, message)?;
+        out.resolvers = scope.list("resolvers", &config.resolvers, resolver)?;
+    }
+    Ok(out)
+}
+
+fn node(scope: &Scope<'_>, message: &core::Node) -> Decoded<Node> {
+    scope.check(message);
+    Ok(Node {
+        id: message.id.clone(),
+        cluster: message.cluster.clone(),
+        metadata: match &message.metadata {
+            Some(metadata) => structure::object(&scope.field("metadata"), metadata)?,
+            None => serde_json::Map::new(),
+        },
+    })
+}
+
+fn admin(scope: &Scope<'_>, message: &bootstrap::Admin) -> Decoded<Option<SocketAddr>> {
+    scope.check(message);
+    match &message.address {
+        Some(address) => common::socket(&scope.field("address"), address).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn resolver(scope: &Scope<'_>, message: &core::Address) -> Decoded<SocketAddr> {
+    let mut address = common::socket(scope, message)?;
+    if address.port() == 0 {
+        address.set_port(DNS_PORT);
+    }
+    Ok(address)
+}
+
+fn static_resources(scope: &Scope<'_>, message: &StaticResources, out: &mut Bootstrap) -> Decoded<()> {
+    scope.check(message);
+    out.listeners = scope.list("listeners", &message.listeners, listener::listener)?;
+    out.clusters = scope.list("clusters", &message.clusters, cluster::cluster)?;
+    let secrets = scope.list("secrets", &message.secrets, static_secret)?;
+    out.secrets = unique(scope, secrets)?;
+    Ok(())
+}
+
+fn unique(scope: &Scope<'_>, secrets: Vec<(SecretName, StaticSecret)>) -> Decoded<BTreeMap<SecretName, StaticSecret>> {
+    let mut map = BTreeMap::new();
+    for (name, secret) in secrets {
+        if map.contains_key(&name) {
+            return Err(scope.field("secrets").refuse(name, "each name once"));
+        }
+        map.insert(name, secret);
+    }
+    Ok(map)
+}
+
+fn static_secret(scope: &Scope<'_>, message: &Secret) -> Decoded<(SecretName, StaticSecret)> {
+    scope.check(message);
+    let name = scope.field("name").parse(&message.name, SecretName::parse)?;
+    let secret = match scope.required("type", &message.r#type)? {
+        secret::Type::TlsCertificate(certificate) => {
+            StaticSecret::Certificate(tls::certificate_files(&scope.field("tls_certificate"), certificate)?)
+        }
+        secret::Type::ValidationContext(context) => {
+            StaticSecret::Trust(tls::trust_file(&scope.field("validation_context"), context)?)
+        }
+        secret::Type::SessionTicketKeys(_) | secret::Type::GenericSecret(_) => {
+            return Err(scope.refuse("another kind of secret", "tls_certificate or validation_context"));
+        }
+    };
+    Ok((name, secret))
+}
+
+fn dynamic_resources(scope: &Scope<'_>, message: &DynamicResources) -> Decoded<Option<Ads>> {
+    scope.check(message);
+    for (name, source) in [("lds_config", &message.lds_config), ("cds_config", &message.cds_config)] {
+        if let Some(source) = source {
+            common::ads_source(&scope.field(name), source);
+        }
+    }
+    let (listeners, clusters) = (message.lds_config.is_some(), message.cds_config.is_some());
+    match &message.ads_config {
+        Some(config) => {
+            let (cluster, delta) = ads_config(&scope.field("ads_config"), config)?;
+            Ok(Some(Ads {
+                cluster,
+                delta,
+                listeners,
+                clusters,
+            }))
+        }
+        None if listeners || clusters => Err(scope.field("ads_config").missing()),
+        None => Ok(None),
+    }
+}
+
+fn ads_config(scope: &Scope<'_>, message: &core::ApiConfigSource) -> Decoded<(ClusterName, bool)> {
+    scope.check(message);
+    let at = scope.field("api_type");
+    let api_type: ApiType = at.enumeration(message.api_type)?;
+    let delta = match api_type {
+        ApiType::Grpc => false,
+        ApiType::DeltaGrpc => true,
+        other => return Err(at.refuse(other.as_str_name(), "GRPC or DELTA_GRPC")),
+    };
+    if message.transport_api_version != i32::from(ApiVersion::V3) {
+        scope
+            .field("transport_api_version")
+            .refuse(message.transport_api_version, "V3");
+    }
+    match message.grpc_services.as_slice() {
+        [service] => Ok((grpc_cluster(&scope.index("grpc_services", 0), service)?, delta)),
+        services => Err(scope
+            .field("grpc_services")
+            .refuse(format_args!("{} services", services.len()), "exactly one")),
+    }
+}
+
+fn grpc_cluster(scope: &Scope<'_>, message: &core::GrpcService) -> Decoded<ClusterName> {
+    scope.check(message);
+    match scope.required("envoy_grpc", &message.target_specifier)? {
+        grpc_service::TargetSpecifier::EnvoyGrpc(grpc) => {
+            let scope = scope.field("envoy_grpc");
+            scope.check(grpc);
+            scope
+                .field("cluster_name")
+                .parse(&grpc.cluster_name, ClusterName::parse)
+        }
+        grpc_service::TargetSpecifier::GoogleGrpc(_) => {
+            Err(scope.field("google_grpc").refuse("set", "only envoy_grpc is supported"))
+        }
+    }
+}

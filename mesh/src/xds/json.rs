@@ -1,0 +1,212 @@
+//! Canonical protobuf JSON, and the same in YAML, of the messages we speak: bootstrap files in, configuration dumps out.
+//!
+//! Field names are written as in the proto files, as Envoy's own dump does; both spellings are read. An unknown field, an
+//! extension whose type we do not know and a value of the wrong kind are errors with their path.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use prost::{Message, Name};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
+use saphyr::{LoadableYamlNode, Scalar, Yaml};
+use saphyr_parser::{Event, Parser};
+use serde_json::{Map, Value};
+
+use super::{Any, pb};
+
+/// Why a text is not the message it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// Longer than [`MAX_TEXT`] bytes.
+    #[error("the text has {0} bytes, at most {MAX_TEXT} are accepted")]
+    TooLong(usize),
+    /// Neither JSON nor YAML.
+    #[error("{0}")]
+    Syntax(String),
+    /// More than [`MAX_DEPTH`] levels.
+    #[error("line {0}: nested more than {MAX_DEPTH} levels deep")]
+    TooDeep(usize),
+    /// A field that is unknown or has a wrong value.
+    #[error("{path}: {reason}")]
+    Field {
+        /// Where: `static_resources.clusters[0].name`.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// A message whose descriptor we do not have.
+    #[error("unknown message type {0:?}")]
+    UnknownType(String),
+}
+
+/// Longest text that is read, in bytes.
+pub const MAX_TEXT: usize = 64 << 20;
+/// Deepest nesting of a text.
+pub const MAX_DEPTH: usize = 100;
+
+/// Descriptors of the messages we speak, from envoy-types; see `build.rs`.
+static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    DescriptorPool::decode(include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin")).as_slice())
+        .expect("the build script wrote a closed set of descriptors")
+});
+
+/// Reads a bootstrap file, JSON or YAML.
+///
+/// # Errors
+/// The text is malformed, or a field of it is unknown or has a wrong value.
+pub fn parse_bootstrap(text: &str) -> Result<pb::bootstrap::Bootstrap, JsonError> {
+    parse(text)
+}
+
+/// Reads a message, JSON or YAML.
+///
+/// # Errors
+/// As for [`parse_bootstrap`].
+pub fn parse<M: Message + Name + Default>(text: &str) -> Result<M, JsonError> {
+    let value = value(text)?;
+    let descriptor = descriptor(&M::full_name())?;
+    let mut track = serde_path_to_error::Track::new();
+    let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
+    let message = DynamicMessage::deserialize(descriptor, deserializer);
+    let message = message.and_then(|message| message.transcode_to().map_err(serde::de::Error::custom));
+    message.map_err(|error: serde_json::Error| JsonError::Field {
+        path: track.path().to_string(),
+        reason: error.to_string(),
+    })
+}
+
+/// A resource as JSON, with its type in `@type`.
+///
+/// # Errors
+/// Its type, or the type of an extension inside it, is not one that we speak, or its bytes are malformed.
+pub fn to_json(any: &Any) -> Result<Value, JsonError> {
+    let name = any.type_url.rsplit_once('/').map_or("", |(_, name)| name);
+    let message = DynamicMessage::decode(descriptor(name)?, any.value.as_slice());
+    let mut value = serialize(&message.map_err(|error| JsonError::Syntax(error.to_string()))?)?;
+    if let Value::Object(fields) = &mut value {
+        fields.insert("@type".to_owned(), any.type_url.clone().into());
+    }
+    Ok(value)
+}
+
+fn serialize(message: &DynamicMessage) -> Result<Value, JsonError> {
+    let options = SerializeOptions::new().use_proto_field_name(true);
+    message
+        .serialize_with_options(serde_json::value::Serializer, &options)
+        .map_err(|error| JsonError::Syntax(error.to_string()))
+}
+
+/// The descriptor of a message we speak.
+pub(super) fn descriptor(name: &str) -> Result<MessageDescriptor, JsonError> {
+    POOL.get_message_by_name(name)
+        .ok_or_else(|| JsonError::UnknownType(name.to_owned()))
+}
+
+fn value(text: &str) -> Result<Value, JsonError> {
+    if text.len() > MAX_TEXT {
+        return Err(JsonError::TooLong(text.len()));
+    }
+    if text.trim_start().starts_with('{') {
+        // serde_json bounds the depth itself.
+        return serde_json::from_str(text).map_err(|error| JsonError::Syntax(error.to_string()));
+    }
+    check_depth(text)?;
+    let documents = Yaml::load_from_str(text).map_err(|error| JsonError::Syntax(error.to_string()))?;
+    match documents.as_slice() {
+        [] => Ok(Value::Object(Map::new())),
+        [document] => from_yaml(document),
+        several => Err(JsonError::Syntax(format!(
+            "{} documents, one is expected",
+            several.len()
+        ))),
+    }
+}
+
+/// Counts levels before a tree is built, since trees are built, converted and dropped by recursion.
+fn check_depth(text: &str) -> Result<(), JsonError> {
+    let mut depth = 0usize;
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|error| JsonError::Syntax(error.to_string()))?;
+        match event {
+            Event::SequenceStart(..) | Event::MappingStart(..) => depth += 1,
+            Event::SequenceEnd | Event::MappingEnd => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return Err(JsonError::TooDeep(span.start.line()));
+        }
+    }
+    Ok(())
+}
+
+fn from_yaml(node: &Yaml<'_>) -> Result<Value, JsonError> {
+    match node {
+        Yaml::Value(scalar) => Ok(from_scalar(scalar)),
+        Yaml::Sequence(items) => items.iter().map(from_yaml).collect(),
+        Yaml::Mapping(members) => {
+            let members: BTreeMap<_, _> = members
+                .iter()
+                .map(|(key, value)| Ok((key_text(key)?, from_yaml(value)?)))
+                .collect::<Result<_, JsonError>>()?;
+            Ok(Value::Object(members.into_iter().collect()))
+        }
+        _ => Err(JsonError::Syntax("tags of YAML are not supported".to_owned())),
+    }
+}
+
+fn key_text(key: &Yaml<'_>) -> Result<String, JsonError> {
+    match key {
+        Yaml::Value(Scalar::String(text)) => Ok(text.to_string()),
+        Yaml::Value(Scalar::Integer(number)) => Ok(number.to_string()),
+        other => Err(JsonError::Syntax(format!("{other:?} is not the name of a field"))),
+    }
+}
+
+fn from_scalar(scalar: &Scalar<'_>) -> Value {
+    match scalar {
+        Scalar::Null => Value::Null,
+        Scalar::Boolean(flag) => Value::Bool(*flag),
+        Scalar::Integer(number) => Value::from(*number),
+        Scalar::FloatingPoint(number) => Value::from(number.into_inner()),
+        Scalar::String(text) => Value::from(text.as_ref()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(text: &str, expect: &str) {
+        let error = parse_bootstrap(text).unwrap_err().to_string();
+        assert!(error.contains(expect), "{error}");
+    }
+
+    #[test]
+    fn json_and_yaml_say_the_same() {
+        let yaml = "node: {id: gateway, cluster: egress}\nadmin:\n  address:\n    socket_address: {address: 127.0.0.1, port_value: 0}\n";
+        let json = r#"{"node":{"id":"gateway","cluster":"egress"},
+            "admin":{"address":{"socketAddress":{"address":"127.0.0.1","portValue":0}}}}"#;
+        assert_eq!(parse_bootstrap(yaml), parse_bootstrap(json));
+        assert_eq!(parse_bootstrap(yaml).unwrap().node.unwrap().id, "gateway");
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_with_its_path() {
+        refused("node: {idd: x}", "node: unrecognized field name 'idd'");
+        refused(
+            "static_resources: {clusters: [{name: a}, {nam: b}]}",
+            "static_resources.clusters[1]",
+        );
+        refused("node: {id: [1]}", "node.id");
+    }
+
+    #[test]
+    fn hostile_texts_are_refused() {
+        refused(&"- ".repeat(2000), "levels deep");
+        refused(&format!("a: {}", "[".repeat(5000)), "");
+        refused("a: &a [x]\nb: &b [*a,*a]\nb: 1", "");
+        refused("{\"node\":", "EOF");
+        refused("a: 1\n---\nb: 2", "2 documents");
+        refused("node: !custom {id: a}", "");
+    }
+}

@@ -1,0 +1,1 @@
+//! What is not supported is refused by name; what means the same is taken.
