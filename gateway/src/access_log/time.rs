@@ -1,7 +1,7 @@
 //! Times as Envoy prints them: RFC 3339 with milliseconds, or a strftime format with Envoy's fraction operators.
 
 use std::{
-    fmt::{self, Write as _},
+    fmt,
     time::SystemTime,
 };
 
