@@ -89,7 +89,7 @@ impl Gateway {
             .map(worker)
             .collect::<io::Result<Vec<_>>>()?;
         let parts = Parts {
-            sinks: Sinks::new(workers.len(), Overflow::Block),
+            sinks: Sinks::new(workers.len(), Overflow::Block).with_stdout(settings.stdout),
             shared,
             secrets: Secrets::new(settings.workload, settings.system_roots, files),
             resolver: Arc::new(resolver),

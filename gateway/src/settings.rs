@@ -19,6 +19,8 @@ pub struct Settings {
     pub name_servers: Vec<SocketAddr>,
     /// A PEM file that stands for the operating system's roots (`file-root:system`).
     pub system_roots: Option<PathBuf>,
+    /// A file that stands for `/dev/stdout` in access logs, for several data planes in one process.
+    pub stdout: Option<PathBuf>,
     /// Configuration that is there from the beginning and is never replaced.
     pub fixed: Bundle,
 }
@@ -31,6 +33,7 @@ impl Default for Settings {
             workload: None,
             name_servers: Vec::new(),
             system_roots: None,
+            stdout: None,
             fixed: Bundle::default(),
         }
     }

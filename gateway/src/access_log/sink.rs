@@ -33,6 +33,9 @@ const LANE_LIMIT: usize = 1 << 20;
 /// How long the writer gathers lines before it writes them. Istio's agent has Envoy wait 1 s.
 const GATHER: Duration = Duration::from_millis(50);
 
+/// The name of the process's standard output, as access logs are configured with it.
+const STDOUT: &str = "/dev/stdout";
+
 thread_local! {
     static LANE: Cell<usize> = const { Cell::new(0) };
 }
@@ -47,6 +50,8 @@ pub(crate) fn enter_worker(index: usize) {
 pub(crate) struct Sinks {
     lanes: usize,
     overflow: Overflow,
+    /// A file that stands for [`STDOUT`].
+    stdout: Option<PathBuf>,
     open: Mutex<BTreeMap<PathBuf, Weak<Sink>>>,
 }
 
@@ -56,12 +61,22 @@ impl Sinks {
         Self {
             lanes: workers + 1,
             overflow,
+            stdout: None,
             open: Mutex::default(),
         }
     }
 
+    /// What is logged to standard output goes to this file instead.
+    pub(crate) fn with_stdout(self, stdout: Option<PathBuf>) -> Self {
+        Self { stdout, ..self }
+    }
+
     /// Opens a file for appending, or joins whoever has it open.
     pub(crate) fn open(&self, path: &Path) -> io::Result<Arc<Sink>> {
+        let path = match &self.stdout {
+            Some(file) if path == Path::new(STDOUT) => file,
+            _ => path,
+        };
         let mut open = lock(&self.open);
         if let Some(sink) = open.get(path).and_then(Weak::upgrade) {
             return Ok(sink);
@@ -98,7 +113,7 @@ struct Lane {
 impl Sink {
     fn start(path: &Path, lanes: usize, overflow: Overflow) -> io::Result<Self> {
         let out: Box<dyn Write + Send> = match path.to_str() {
-            Some("/dev/stdout") => Box::new(io::stdout()),
+            Some(STDOUT) => Box::new(io::stdout()),
             Some("/dev/stderr") => Box::new(io::stderr()),
             _ => Box::new(OpenOptions::new().append(true).create(true).open(path)?),
         };
@@ -233,6 +248,18 @@ mod tests {
                 "in order"
             );
         }
+    }
+
+    #[test]
+    fn a_file_may_stand_for_standard_output() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        let sinks = Sinks::new(1, Overflow::Block).with_stdout(Some(path.clone()));
+        let sink = sinks.open(Path::new(STDOUT)).unwrap();
+        assert!(Arc::ptr_eq(&sink, &sinks.open(&path).unwrap()));
+        sink.write(|out| out.extend_from_slice(b"line\n"));
+        drop(sink);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "line\n");
     }
 
     #[test]
