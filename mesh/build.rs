@@ -1,7 +1,7 @@
 //! Takes from the envoy-types package the descriptors of the messages we speak, for canonical protobuf JSON.
 //!
 //! The package carries a descriptor set of all of Envoy but does not export it, so it is found through `cargo metadata`.
-//! What is kept are the files below and what they import, without comments: a third of the whole.
+//! What is kept are the files below and what they import, without comments: a tenth of the whole.
 
 use std::{collections::HashMap, env, error::Error, fs, path::PathBuf, process::Command};
 

@@ -1,5 +1,6 @@
 //! Tests of the wire form as a whole: inverse functions, strictness, hostile bytes, the table, and what Envoy says.
 
+mod bootstrap;
 mod bytes;
 mod envoy;
 mod round_trip;

@@ -348,11 +348,14 @@ struct HttpOptions {
 
 #[allow(deprecated)] // older control planes write http2_protocol_options
 fn http_options(scope: &Scope<'_>, message: &cluster::Cluster) -> Decoded<HttpOptions> {
-    for (key, any) in &message.typed_extension_protocol_options {
-        let scope = scope.key("typed_extension_protocol_options", key);
-        if key != HTTP_OPTIONS {
-            return Err(scope.refuse("set", format_args!("only {HTTP_OPTIONS} is supported")));
-        }
+    let extensions = &message.typed_extension_protocol_options;
+    for key in extensions.keys().filter(|key| *key != HTTP_OPTIONS) {
+        scope
+            .key("typed_extension_protocol_options", key)
+            .refuse("set", format_args!("only {HTTP_OPTIONS} is supported"));
+    }
+    if let Some(any) = extensions.get(HTTP_OPTIONS) {
+        let scope = scope.key("typed_extension_protocol_options", HTTP_OPTIONS);
         if message.http2_protocol_options.is_some() {
             return Err(scope.refuse("set", "exclusive with http2_protocol_options of the cluster"));
         }
@@ -406,7 +409,7 @@ fn common_options(scope: &Scope<'_>, message: &core::HttpProtocolOptions) -> Dec
     scope.duration("idle_timeout", &message.idle_timeout)?;
     let rest = core::HttpProtocolOptions {
         idle_timeout: None,
-        ..message.clone()
+        ..*message
     };
     common::unset(scope, &rest, "only idle_timeout may be set for an upstream");
     Ok(())

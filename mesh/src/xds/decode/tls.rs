@@ -418,11 +418,11 @@ fn sans(scope: &Scope<'_>, message: &tls::CertificateValidationContext) -> Decod
         &message.match_subject_alt_names,
         matcher::string,
     )?;
-    sans.extend(untyped.into_iter().flat_map(any_kind));
+    sans.extend(untyped.iter().flat_map(any_kind));
     Ok(sans)
 }
 
-fn any_kind(name: StringMatcher) -> [SanMatcher; 3] {
+fn any_kind(name: &StringMatcher) -> [SanMatcher; 3] {
     [SanKind::Dns, SanKind::Uri, SanKind::Ip].map(|kind| SanMatcher {
         kind,
         name: name.clone(),

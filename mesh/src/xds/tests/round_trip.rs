@@ -17,6 +17,6 @@ proptest! {
 
     #[test]
     fn equal_resources_give_equal_bytes(resource in strategies::resource()) {
-        prop_assert_eq!(resource.encode(), resource.clone().encode());
+        prop_assert_eq!(resource.encode(), resource.encode());
     }
 }

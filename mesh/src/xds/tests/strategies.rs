@@ -166,17 +166,27 @@ fn path_template() -> BoxedStrategy<PathTemplate> {
         .boxed()
 }
 
-fn permission() -> BoxedStrategy<Permission> {
-    let leaf = prop_oneof![
-        Just(Permission::Any),
+/// Which facts a filter has; Envoy refuses to look for headers in a TCP connection.
+#[derive(Clone, Copy, PartialEq)]
+enum Layer {
+    Http,
+    Network,
+}
+
+fn permission(layer: Layer) -> BoxedStrategy<Permission> {
+    let http = prop_oneof![
         header_matcher().prop_map(Permission::Header),
         string_matcher().prop_map(Permission::Path),
         path_template().prop_map(Permission::PathTemplate),
+    ];
+    let network = prop_oneof![
+        Just(Permission::Any),
         cidr().prop_map(Permission::DestinationIp),
         any::<u16>().prop_map(Permission::DestinationPort),
         string_matcher().prop_map(Permission::RequestedServerName),
         metadata_matcher().prop_map(Permission::Metadata),
     ];
+    let leaf = either(layer, http.boxed(), network.boxed());
     leaf.prop_recursive(3, 8, 3, |inner| {
         prop_oneof![
             vec(inner.clone(), 1..3).prop_map(Permission::And),
@@ -187,16 +197,30 @@ fn permission() -> BoxedStrategy<Permission> {
     .boxed()
 }
 
-fn principal() -> BoxedStrategy<Principal> {
-    let leaf = prop_oneof![
+fn either<T: std::fmt::Debug + 'static>(
+    layer: Layer,
+    http: BoxedStrategy<T>,
+    network: BoxedStrategy<T>,
+) -> BoxedStrategy<T> {
+    match layer {
+        Layer::Http => prop_oneof![http, network].boxed(),
+        Layer::Network => network,
+    }
+}
+
+fn principal(layer: Layer) -> BoxedStrategy<Principal> {
+    let http = prop_oneof![
+        header_matcher().prop_map(Principal::Header),
+        string_matcher().prop_map(Principal::Path),
+    ];
+    let network = prop_oneof![
         Just(Principal::Any),
         option::of(string_matcher()).prop_map(Principal::Authenticated),
         cidr().prop_map(Principal::DirectRemoteIp),
         cidr().prop_map(Principal::RemoteIp),
-        header_matcher().prop_map(Principal::Header),
-        string_matcher().prop_map(Principal::Path),
         metadata_matcher().prop_map(Principal::Metadata),
     ];
+    let leaf = either(layer, http.boxed(), network.boxed());
     leaf.prop_recursive(3, 8, 3, |inner| {
         prop_oneof![
             vec(inner.clone(), 1..3).prop_map(Principal::And),
@@ -207,8 +231,9 @@ fn principal() -> BoxedStrategy<Principal> {
     .boxed()
 }
 
-fn rbac() -> BoxedStrategy<Rbac> {
-    let policy = (vec(permission(), 1..3), vec(principal(), 1..3)).prop_map(|(permissions, principals)| Policy {
+fn rbac(layer: Layer) -> BoxedStrategy<Rbac> {
+    let parts = (vec(permission(layer), 1..3), vec(principal(layer), 1..3));
+    let policy = parts.prop_map(|(permissions, principals)| Policy {
         permissions,
         principals,
     });
@@ -222,8 +247,8 @@ fn rbac() -> BoxedStrategy<Rbac> {
         .boxed()
 }
 
-fn rbac_filter() -> BoxedStrategy<RbacFilter> {
-    (option::of(rbac()), option::of(rbac()), word(), word())
+fn rbac_filter(layer: Layer) -> BoxedStrategy<RbacFilter> {
+    (option::of(rbac(layer)), option::of(rbac(layer)), word(), word())
         .prop_map(|(rules, shadow_rules, shadow_prefix, stat_prefix)| RbacFilter {
             rules,
             shadow_rules,
@@ -708,7 +733,7 @@ fn http() -> BoxedStrategy<Http> {
             word(),
             select(vec![Codec::Auto, Codec::Http1, Codec::Http2]),
             routes,
-            vec(rbac_filter(), 0..3),
+            vec(rbac_filter(Layer::Http), 0..3),
             client_cert(),
         ),
         (
@@ -808,7 +833,7 @@ fn filter_chain() -> BoxedStrategy<FilterChain> {
         matches,
         option::of(downstream_tls()),
         long(),
-        vec(rbac_filter(), 0..2),
+        vec(rbac_filter(Layer::Network), 0..2),
         protocol,
     )
         .prop_map(|(name, matches, tls, handshake_timeout, rbac, protocol)| FilterChain {

@@ -1,0 +1,126 @@
+//! The bootstrap as an operator writes it.
+
+use crate::{
+    SecretName,
+    tls::CertificateSource,
+    xds::bootstrap::{Ads, Bootstrap, StaticSecret},
+};
+
+const GATEWAY: &str = r#"
+node:
+  id: router~10.1.4.12~egress-0.istio-egress~istio-egress.svc.cluster.local
+  cluster: egress
+  metadata:
+    NAMESPACE: istio-egress
+    LABELS: {istio: egressgateway}
+admin:
+  address: {socket_address: {address: 127.0.0.1, port_value: 15000}}
+dynamic_resources:
+  ads_config:
+    api_type: DELTA_GRPC
+    transport_api_version: V3
+    set_node_on_first_message_only: true
+    grpc_services:
+    - envoy_grpc: {cluster_name: xds-grpc}
+  lds_config: {ads: {}, initial_fetch_timeout: 0s, resource_api_version: V3}
+  cds_config: {ads: {}, initial_fetch_timeout: 0s, resource_api_version: V3}
+static_resources:
+  clusters:
+  - name: xds-grpc
+    type: STRICT_DNS
+    load_assignment:
+      cluster_name: xds-grpc
+      endpoints:
+      - lb_endpoints:
+        - endpoint: {address: {socket_address: {address: control.example, port_value: 15010}}}
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {http2_protocol_options: {}}
+  secrets:
+  - name: default
+    tls_certificate:
+      certificate_chain: {filename: /etc/certs/cert-chain.pem}
+      private_key: {filename: /etc/certs/key.pem}
+  - name: ROOTCA
+    validation_context: {trusted_ca: {filename: /etc/certs/root-cert.pem}}
+typed_dns_resolver_config:
+  name: envoy.network.dns_resolver.cares
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig
+    resolvers:
+    - socket_address: {address: 127.0.0.1, port_value: 5353}
+    - socket_address: {address: 10.96.0.10}
+"#;
+
+fn secret(name: &str) -> SecretName {
+    SecretName::parse(name).unwrap()
+}
+
+#[test]
+fn a_gateway_s_bootstrap_is_read() {
+    let bootstrap = Bootstrap::parse(GATEWAY).unwrap();
+    assert_eq!(bootstrap.node.cluster, "egress");
+    assert_eq!(bootstrap.node.metadata["LABELS"]["istio"], "egressgateway");
+    assert_eq!(bootstrap.admin, Some(([127, 0, 0, 1], 15000).into()));
+    assert_eq!(bootstrap.clusters[0].name.as_str(), "xds-grpc");
+    assert_eq!(
+        bootstrap.resolvers,
+        [([127, 0, 0, 1], 5353).into(), ([10, 96, 0, 10], 53).into()]
+    );
+    assert_eq!(
+        bootstrap.ads,
+        Some(Ads {
+            cluster: bootstrap.clusters[0].name.clone(),
+            delta: true,
+            listeners: true,
+            clusters: true,
+        })
+    );
+    let certificate = CertificateSource::Files {
+        chain: "/etc/certs/cert-chain.pem".into(),
+        key: "/etc/certs/key.pem".into(),
+    };
+    assert_eq!(
+        bootstrap.secrets[&secret("default")],
+        StaticSecret::Certificate(certificate)
+    );
+    assert_eq!(
+        bootstrap.secrets[&secret("ROOTCA")],
+        StaticSecret::Trust("/etc/certs/root-cert.pem".into())
+    );
+}
+
+#[test]
+fn what_a_bootstrap_may_not_say_is_named() {
+    let check = |text: &str, expect: &str| {
+        let error = Bootstrap::parse(text).unwrap_err().to_string();
+        assert!(error.starts_with(expect), "{error}");
+    };
+    check("{overload_manager: {}}", "overload_manager: set: not supported");
+    check(
+        "{hds_config: {}, cluster_manager: {}}",
+        "cluster_manager: set: not supported",
+    );
+    check(
+        "{static_resources: {clusters: [{name: a, lb_policy: MAGLEV}]}}",
+        "static_resources.clusters[0].lb_policy: MAGLEV",
+    );
+    check(
+        "{dynamic_resources: {lds_config: {ads: {}}}}",
+        "dynamic_resources.ads_config: not set",
+    );
+    check(
+        "{dynamic_resources: {ads_config: {api_type: REST, transport_api_version: V3}}}",
+        "dynamic_resources.ads_config.api_type: REST",
+    );
+    check(
+        "{static_resources: {secrets: [{name: a, generic_secret: {}}]}}",
+        "static_resources.secrets[0]: ",
+    );
+    check("{node: {id: a, idd: b}}", "node: unrecognized field name 'idd'");
+    check(
+        "{admin: {address: {pipe: {path: /x}}}}",
+        "admin.address.pipe: set: only socket_address",
+    );
+}
