@@ -1,0 +1,297 @@
+//! A data plane to test, what it talks to, and its log.
+
+use std::{future::Future, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use gateway::{Gateway, Handle, Settings};
+use mesh::{
+    ClusterName, ListenerName, PolicyName,
+    authz::{Policy, Principal, Rbac, RbacAction, RbacFilter},
+    bundle::Bundle,
+    cluster::{Cluster, Discovery, Endpoint, EndpointAddress, Endpoints, LbPolicy, UpstreamHttp},
+    host::HostPattern,
+    listener::{FilterChain, FilterChainMatch, Inspectors, Listener, Protocol, TcpProxy, TrafficDirection},
+    log::{AccessLog, LogFormat},
+    route::WeightedClusters,
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::{Instant, timeout},
+};
+
+/// Longer than anything here takes, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+const FORMAT: &str = "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% \
+                      \"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" %BYTES_RECEIVED% %BYTES_SENT% %UPSTREAM_HOST% \
+                      %UPSTREAM_CLUSTER_RAW% %DOWNSTREAM_LOCAL_ADDRESS% %REQUESTED_SERVER_NAME% \
+                      %DOWNSTREAM_PEER_URI_SAN%\n";
+
+/// A data plane and its log.
+pub struct Proxy {
+    pub handle: Handle,
+    log: LogFile,
+}
+
+/// One line of the log, by field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    pub flags: String,
+    pub details: String,
+    pub termination: String,
+    pub failure: String,
+    pub bytes: (u64, u64),
+    pub host: String,
+    pub cluster: String,
+    pub local: String,
+    pub sni: String,
+    pub peer: String,
+}
+
+pub struct LogFile(TempDir);
+
+impl Proxy {
+    /// Starts two workers with these settings.
+    pub async fn start(settings: Settings) -> Self {
+        let workers = NonZeroUsize::new(2).unwrap();
+        let handle = Gateway::start(Settings { workers, ..settings }).await.unwrap();
+        Self {
+            handle,
+            log: LogFile(TempDir::new().unwrap()),
+        }
+    }
+
+    /// Applies a bundle whose every resource must be taken.
+    pub async fn apply(&self, bundle: Bundle) {
+        self.handle.apply(bundle).await.unwrap();
+    }
+
+    /// The access log for listeners and chains.
+    pub fn log(&self) -> Vec<AccessLog> {
+        vec![AccessLog {
+            path: self.log.path(),
+            format: LogFormat::Text(FORMAT.to_owned()),
+            only_flags: Vec::new(),
+        }]
+    }
+
+    /// Connects to a listener.
+    pub async fn connect(&self, listener: &str) -> TcpStream {
+        TcpStream::connect(self.address(listener)).await.unwrap()
+    }
+
+    /// Where a listener listens.
+    pub fn address(&self, listener: &str) -> SocketAddr {
+        self.handle.bound()[&ListenerName::parse(listener).unwrap()]
+    }
+
+    /// The lines, once there are `count`.
+    pub async fn lines(&self, count: usize) -> Vec<Line> {
+        let text = eventually(|| Some(self.log.read()).filter(|text| text.lines().count() >= count)).await;
+        assert_eq!(text.lines().count(), count, "{text}");
+        text.lines().map(Line::parse).collect()
+    }
+
+    /// The one line.
+    pub async fn line(&self) -> Line {
+        self.lines(1).await.remove(0)
+    }
+
+    /// Ends the data plane and returns everything it logged.
+    pub async fn end(self) -> Vec<Line> {
+        self.handle.shutdown().await;
+        self.log.read().lines().map(Line::parse).collect()
+    }
+}
+
+impl LogFile {
+    fn path(&self) -> PathBuf {
+        self.0.path().join("access.log")
+    }
+
+    fn read(&self) -> String {
+        std::fs::read_to_string(self.path()).unwrap_or_default()
+    }
+}
+
+impl Line {
+    #[track_caller]
+    fn parse(text: &str) -> Self {
+        let (head, rest) = text.split_once(" \"").unwrap();
+        let (failure, rest) = rest.split_once("\" ").unwrap();
+        let head: Vec<_> = head.split(' ').collect();
+        let rest: Vec<_> = rest.split(' ').collect();
+        let &[code, flags, details, termination] = head.as_slice() else {
+            panic!("{text}");
+        };
+        let &[received, sent, host, cluster, local, sni, peer] = rest.as_slice() else {
+            panic!("{text}");
+        };
+        assert_eq!(code, "0");
+        Self {
+            flags: flags.to_owned(),
+            details: details.to_owned(),
+            termination: termination.to_owned(),
+            failure: failure.to_owned(),
+            bytes: (received.parse().unwrap(), sent.parse().unwrap()),
+            host: host.to_owned(),
+            cluster: cluster.to_owned(),
+            local: local.to_owned(),
+            sni: sni.to_owned(),
+            peer: peer.to_owned(),
+        }
+    }
+}
+
+/// Waits until there is something to return.
+pub async fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    while Instant::now() < end {
+        if let Some(found) = attempt() {
+            return found;
+        }
+        ticks.tick().await;
+    }
+    panic!("did not happen within {PATIENCE:?}");
+}
+
+/// Waits for something that must come.
+pub async fn soon<T>(future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.expect("did not happen in time")
+}
+
+/// Everything up to the end of the stream; `None` if it ends with a reset.
+pub async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
+    let mut all = Vec::new();
+    match soon(stream.read_to_end(&mut all)).await {
+        Ok(_) => Some(all),
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// An upstream that reads to the end, then answers with what it read, in brackets.
+pub async fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut heard = Vec::new();
+                stream.read_to_end(&mut heard).await.unwrap();
+                stream.write_all(&[b"<", &heard[..], b">"].concat()).await.unwrap();
+                stream.shutdown().await.unwrap();
+            });
+        }
+    });
+    address
+}
+
+/// An address nobody listens on.
+pub async fn closed_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+/// A bundle of these.
+pub fn bundle(
+    listeners: impl IntoIterator<Item = Listener>,
+    clusters: impl IntoIterator<Item = Cluster>,
+) -> Bundle {
+    let listeners = listeners.into_iter().map(|listener| (listener.name.clone(), listener));
+    let clusters = clusters.into_iter().map(|cluster| (cluster.name.clone(), cluster));
+    Bundle {
+        listeners: listeners.collect(),
+        clusters: clusters.collect(),
+        ..Bundle::default()
+    }
+}
+
+/// A listener on a port of the system's choice that reads the `ClientHello` and logs to the proxy's log.
+pub fn listener(proxy: &Proxy, name: &str, filter_chains: Vec<FilterChain>) -> Listener {
+    Listener {
+        name: ListenerName::parse(name).unwrap(),
+        address: "127.0.0.1:0".parse().unwrap(),
+        bind_to_port: true,
+        use_original_dst: false,
+        direction: TrafficDirection::Outbound,
+        inspectors: Inspectors {
+            tls: true,
+            ..Inspectors::default()
+        },
+        inspect_timeout: None,
+        continue_on_inspect_timeout: false,
+        filter_chains,
+        default_filter_chain: None,
+        access_logs: proxy.log(),
+        buffer_limit: None,
+    }
+}
+
+/// A chain for these server names that relays to a cluster.
+pub fn chain(proxy: &Proxy, server_names: &[&str], cluster: &str) -> FilterChain {
+    FilterChain {
+        name: None,
+        matches: FilterChainMatch {
+            server_names: server_names.iter().map(|name| HostPattern::parse(name).unwrap()).collect(),
+            ..FilterChainMatch::default()
+        },
+        tls: None,
+        handshake_timeout: None,
+        rbac: Vec::new(),
+        protocol: Protocol::Tcp(TcpProxy {
+            stat_prefix: cluster.to_owned(),
+            clusters: WeightedClusters::one(ClusterName::parse(cluster).unwrap()),
+            idle_timeout: None,
+            max_connection_duration: None,
+            access_logs: proxy.log(),
+        }),
+    }
+}
+
+/// A cluster without TLS, found as said.
+pub fn cluster(name: &str, discovery: Discovery) -> Cluster {
+    Cluster {
+        name: ClusterName::parse(name).unwrap(),
+        alt_stat_name: None,
+        discovery,
+        lb_policy: LbPolicy::LeastRequest,
+        connect_timeout: None,
+        tls: None,
+        http: UpstreamHttp::Http1,
+        auto_sni: false,
+        auto_san_validation: false,
+        circuit_breakers: None,
+        buffer_limit: None,
+    }
+}
+
+/// Endpoints by address.
+pub fn endpoints(addresses: &[SocketAddr]) -> Endpoints {
+    let endpoint = |address: &SocketAddr| Endpoint {
+        address: EndpointAddress::Socket(*address),
+        weight: None,
+        healthy: true,
+    };
+    Endpoints(addresses.iter().map(endpoint).collect())
+}
+
+/// A cluster of fixed addresses.
+pub fn fixed(name: &str, addresses: &[SocketAddr]) -> Cluster {
+    cluster(name, Discovery::Static(endpoints(addresses)))
+}
+
+/// A filter with one policy.
+pub fn rbac(action: RbacAction, name: &str, principal: Principal) -> RbacFilter {
+    let policy = Policy {
+        permissions: vec![mesh::authz::Permission::Any],
+        principals: vec![principal],
+    };
+    RbacFilter {
+        rules: Some(Rbac {
+            action,
+            policies: [(PolicyName::parse(name).unwrap(), policy)].into(),
+        }),
+        ..RbacFilter::default()
+    }
+}
