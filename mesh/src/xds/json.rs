@@ -11,7 +11,7 @@ use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use saphyr_parser::{Event, Parser};
 use serde_json::{Map, Value};
 
-use super::{Any, pb};
+use super::{Resource, pb};
 
 /// Why a text is not the message it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -76,14 +76,17 @@ pub fn parse<M: Message + Name + Default>(text: &str) -> Result<M, JsonError> {
 
 /// A resource as JSON, with its type in `@type`.
 ///
+/// Takes a decoded resource and not an `Any`: extensions nested in extensions have no bound on their depth.
+///
 /// # Errors
-/// Its type, or the type of an extension inside it, is not one that we speak, or its bytes are malformed.
-pub fn to_json(any: &Any) -> Result<Value, JsonError> {
+/// None that a resource could cause; the type of an extension would have to be missing from the descriptors.
+pub fn to_json(resource: &Resource) -> Result<Value, JsonError> {
+    let any = resource.encode();
     let name = any.type_url.rsplit_once('/').map_or("", |(_, name)| name);
     let message = DynamicMessage::decode(descriptor(name)?, any.value.as_slice());
     let mut value = serialize(&message.map_err(|error| JsonError::Syntax(error.to_string()))?)?;
     if let Value::Object(fields) = &mut value {
-        fields.insert("@type".to_owned(), any.type_url.clone().into());
+        fields.insert("@type".to_owned(), any.type_url.into());
     }
     Ok(value)
 }

@@ -3,6 +3,7 @@
 mod bootstrap;
 mod bytes;
 mod envoy;
+mod istio;
 mod round_trip;
 mod strategies;
 mod strictness;

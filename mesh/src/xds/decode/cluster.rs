@@ -205,11 +205,11 @@ fn discovery(scope: &Scope<'_>, message: &cluster::Cluster) -> Decoded<Discovery
         }
         DiscoveryType::LogicalDns => {
             let assignment = scope.required("load_assignment", &message.load_assignment)?;
-            let mut endpoints = endpoint::endpoints(&at, assignment)?.0;
-            match (endpoints.pop(), endpoints.len()) {
-                (Some(endpoint), 0) => Ok(Discovery::LogicalDns(endpoint, dns_settings(scope, message)?)),
-                (_, more) => Err(at.field("endpoints").refuse(
-                    format_args!("{more} more than one endpoint"),
+            let endpoints = endpoint::endpoints(&at, assignment)?.0;
+            match <[_; 1]>::try_from(endpoints) {
+                Ok([endpoint]) => Ok(Discovery::LogicalDns(endpoint, dns_settings(scope, message)?)),
+                Err(endpoints) => Err(at.field("endpoints").refuse(
+                    format_args!("{} endpoints", endpoints.len()),
                     "LOGICAL_DNS needs exactly one",
                 )),
             }

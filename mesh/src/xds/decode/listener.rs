@@ -1,5 +1,7 @@
 //! `config.listener.v3`: listeners, filter chains and network filters.
 
+use std::collections::HashSet;
+
 use crate::{
     ListenerName,
     authz::RbacFilter,
@@ -128,6 +130,7 @@ pub(super) fn listener(scope: &Scope<'_>, message: &listener::Listener) -> Decod
             .field("filter_chains")
             .refuse("empty", "at least one filter chain"));
     }
+    no_match_twice(scope, &filter_chains);
     Ok(Listener {
         name: scope.field("name").parse(&message.name, ListenerName::parse)?,
         address: common::socket(&scope.field("address"), scope.required("address", &message.address)?)?,
@@ -149,6 +152,19 @@ pub(super) fn listener(scope: &Scope<'_>, message: &listener::Listener) -> Decod
         access_logs: scope.list("access_log", &message.access_log, log::access_log)?,
         buffer_limit: message.per_connection_buffer_limit_bytes.map(|limit| limit.value),
     })
+}
+
+/// Which of two chains would get the connection, nobody said.
+fn no_match_twice(scope: &Scope<'_>, filter_chains: &[FilterChain]) {
+    let mut seen = HashSet::new();
+    for (index, chain) in filter_chains.iter().enumerate() {
+        if !seen.insert(&chain.matches) {
+            scope
+                .index("filter_chains", index)
+                .field("filter_chain_match")
+                .refuse("the match of another filter chain", "each match once");
+        }
+    }
 }
 
 fn inspectors(scope: &Scope<'_>, message: &listener::Listener) -> Decoded<Inspectors> {

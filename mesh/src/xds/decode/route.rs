@@ -1,5 +1,7 @@
 //! `config.route.v3`: route configurations.
 
+use std::collections::HashSet;
+
 use crate::{
     ClusterName, RouteConfigName,
     host::{Host, HostPattern},
@@ -164,11 +166,25 @@ pub(super) fn route_config(scope: &Scope<'_>, message: &route::RouteConfiguratio
     scope.check(message);
     scope.off("validate_clusters", message.validate_clusters);
     let virtual_hosts = scope.list("virtual_hosts", &message.virtual_hosts, virtual_host)?;
+    no_domain_twice(scope, &virtual_hosts);
     Ok(RouteConfig {
         name: scope.field("name").parse(&message.name, RouteConfigName::parse)?,
         virtual_hosts,
         ignore_port_in_host_matching: message.ignore_port_in_host_matching,
     })
+}
+
+/// Which of two hosts would get the request, nobody said.
+fn no_domain_twice(scope: &Scope<'_>, virtual_hosts: &[VirtualHost]) {
+    let mut seen = HashSet::new();
+    for (index, host) in virtual_hosts.iter().enumerate() {
+        for domain in host.domains.iter().filter(|domain| !seen.insert(*domain)) {
+            scope
+                .index("virtual_hosts", index)
+                .field("domains")
+                .refuse(&domain.host, "each domain in one virtual host, once");
+        }
+    }
 }
 
 fn virtual_host(scope: &Scope<'_>, message: &route::VirtualHost) -> Decoded<VirtualHost> {

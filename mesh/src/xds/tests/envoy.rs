@@ -20,7 +20,7 @@ use crate::{
     cluster::Cluster,
     listener::{Listener, Protocol, RouteSource},
     tls::{CertificateSource, TrustSource},
-    xds::{Any, Resource, json},
+    xds::{Resource, json},
 };
 
 const BOOTSTRAPS: usize = 8;
@@ -78,10 +78,7 @@ fn bootstrap(runner: &mut TestRunner) -> Value {
         let mut cluster = strategies::cluster().new_tree(runner).unwrap().current();
         cluster.name = ClusterName::parse(&format!("cluster-{index}")).unwrap();
         make_cluster_loadable(&mut cluster);
-        (
-            Resource::Listener(listener).encode(),
-            Resource::Cluster(cluster).encode(),
-        )
+        (Resource::Listener(listener), Resource::Cluster(cluster))
     };
     let (listeners, mut clusters): (Vec<_>, Vec<_>) = (0..RESOURCES)
         .map(&mut draw)
@@ -101,8 +98,8 @@ fn bootstrap(runner: &mut TestRunner) -> Value {
     })
 }
 
-fn plain(any: &Any) -> Value {
-    let mut value = json::to_json(any).unwrap();
+fn plain(resource: &Resource) -> Value {
+    let mut value = json::to_json(resource).unwrap();
     value.as_object_mut().unwrap().remove("@type");
     value
 }

@@ -812,7 +812,6 @@ fn tcp_proxy() -> BoxedStrategy<TcpProxy> {
         .boxed()
 }
 
-/// `port` tells the chains of a listener apart, since Envoy refuses two with the same match.
 fn filter_chain() -> BoxedStrategy<FilterChain> {
     let protocol = prop_oneof![
         http().prop_map(|http| Protocol::Http(Box::new(http))),
@@ -847,6 +846,15 @@ fn filter_chain() -> BoxedStrategy<FilterChain> {
         .boxed()
 }
 
+/// No two chains of a listener have the same match.
+fn told_apart(mut chains: Vec<FilterChain>) -> Vec<FilterChain> {
+    for (port, chain) in (1..).zip(&mut chains) {
+        chain.matches.destination_port = chain.matches.destination_port.map(|_| port);
+    }
+    chains.dedup_by(|one, other| one.matches == other.matches);
+    chains
+}
+
 /// Listeners.
 pub(super) fn listener() -> BoxedStrategy<Listener> {
     let directions = vec![
@@ -870,6 +878,7 @@ pub(super) fn listener() -> BoxedStrategy<Listener> {
                 (filter_chains, default_filter_chain),
                 (inspect_timeout, access_logs, buffer_limit),
             )| Listener {
+                filter_chains: told_apart(filter_chains),
                 name: ListenerName::parse(&name).unwrap(),
                 address,
                 bind_to_port,
@@ -878,7 +887,6 @@ pub(super) fn listener() -> BoxedStrategy<Listener> {
                 inspectors,
                 inspect_timeout,
                 continue_on_inspect_timeout: continue_on,
-                filter_chains,
                 default_filter_chain,
                 access_logs,
                 buffer_limit,

@@ -54,6 +54,8 @@ fn route_with(fields: &str) -> String {
     format!("{{name: rc, virtual_hosts: [{{name: v, domains: [a], routes: [{{{fields}}}]}}]}}")
 }
 
+const TCP: &str =
+    r#"{"@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, cluster: c}"#;
 const EDS: &str = "type: EDS, eds_cluster_config: {eds_config: {ads: {}}}";
 
 #[test]
@@ -101,6 +103,24 @@ fn an_unsupported_field_is_refused_and_all_problems_are_found() {
             "route_configs[rc].virtual_hosts[0].routes[0].route.hash_policy: ",
             "route_configs[rc].virtual_hosts[0].routes[0].route.max_stream_duration: set: use timeout",
         ],
+    );
+}
+
+#[test]
+fn nothing_is_left_to_the_order_of_a_list() {
+    refused(
+        "{name: rc, virtual_hosts: [{name: v, domains: [a, '*']}, {name: w, domains: [b, A]}]}",
+        decode::route_config,
+        &["route_configs[rc].virtual_hosts[1].domains: a: each domain in one virtual host"],
+    );
+    let text = listener_with(TCP).replace(
+        "- filters:",
+        &format!("- filters: [{{name: f, typed_config: {TCP}}}]\n- filters:"),
+    );
+    refused(
+        &text,
+        decode::listener,
+        &["listeners[l].filter_chains[1].filter_chain_match: the match of another"],
     );
 }
 
