@@ -28,7 +28,6 @@ mod yaml;
 pub(crate) use load::stamp;
 pub use load::{Loaded, Skipped, load};
 pub use metadata::{Metadata, ObjectId};
-pub(crate) use object::by_age;
 pub use object::{Kind, Object, Objects, Spec};
 pub use path::FieldPath;
 pub(crate) use report::Report;

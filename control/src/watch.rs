@@ -81,7 +81,7 @@ impl Directory {
         let before = Arc::clone(&self.state.borrow());
         let advance = move || {
             let after = before.advance(istio::load(&path), &root);
-            before.differs(&after).then(|| (before, after))
+            before.differs(&after).then_some((before, after))
         };
         match tokio::task::spawn_blocking(advance).await {
             Ok(Some((before, after))) => {

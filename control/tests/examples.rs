@@ -5,7 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use control::{analyze::analyze, diag::Diagnostic};
+use control::{
+    analyze::analyze,
+    applied::Applied,
+    diag::Diagnostic,
+    istio::{Objects, load},
+};
 
 const ROOT_NAMESPACE: &str = "istio-system";
 
@@ -95,6 +100,56 @@ fn every_finding_is_complete_and_reads_well() {
         .map(|diagnostic| format!("{diagnostic}\n").replace(&prefix, ""))
         .collect();
     insta::assert_snapshot!(report);
+}
+
+/// The rows of the table in the README: which files a step writes, and where they are.
+fn tutorial_steps() -> Vec<(String, Vec<PathBuf>)> {
+    let readme = fs::read_to_string(examples("README.md")).unwrap();
+    let rows = readme
+        .lines()
+        .filter(|line| line.starts_with('|') && line.contains(".yaml`"));
+    let quoted = |cell: &str| {
+        cell.split('`')
+            .skip(1)
+            .step_by(2)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let directory = examples(&quoted(cells[4])[0]);
+        (
+            cells[2].to_owned(),
+            quoted(cells[3]).iter().map(|name| directory.join(name)).collect(),
+        )
+    })
+    .collect()
+}
+
+#[test]
+fn each_step_of_the_tutorial_is_in_force_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut applied = Applied::default();
+    for (step, files) in tutorial_steps() {
+        for file in files {
+            fs::copy(&file, directory.path().join(file.file_name().unwrap())).unwrap();
+        }
+        applied = applied.advance(load(directory.path()), ROOT_NAMESPACE);
+        assert_eq!(all_found(&applied.diagnostics), Vec::<String>::new(), "{step}");
+        assert!(applied.withheld.is_empty(), "{step}");
+    }
+    let whole = load(&examples("tutorial")).objects;
+    let specs = |objects: &Objects| {
+        objects
+            .iter()
+            .map(|object| (object.id.clone(), object.spec.clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        specs(&applied.objects),
+        specs(&whole),
+        "the steps end where the directory is"
+    );
 }
 
 #[test]

@@ -8,9 +8,8 @@ use std::{
 
 use mesh::host::HostPattern;
 
-use crate::diag::Code;
 use crate::istio::{
-    self, FieldPath, Object, Objects, Report,
+    FieldPath, Object, Objects, Report,
     destination_rule::DestinationRule,
     kubernetes::{Namespace, Service},
     metadata::selects,
@@ -18,6 +17,7 @@ use crate::istio::{
     scope::{Export, NamespaceScope, exported_to},
     service_entry::{ServiceEntry, WorkloadEntry},
 };
+use crate::{diag::Code, world::by_age};
 
 /// Labels, of a selector or of a workload.
 pub(super) type Labels = BTreeMap<String, String>;
@@ -155,19 +155,18 @@ impl<'a> Context<'a> {
         chosen.flat_map(|(_, workloads)| workloads)
     }
 
-    /// Whether two selectors may choose the same workload, as far as workloads are known.
-    pub(super) fn overlap(&self, a: &Labels, b: &Labels) -> bool {
-        selects(a, b)
-            || selects(b, a)
-            || self
-                .workloads(None)
-                .any(|(_, labels)| selects(a, labels) && selects(b, labels))
+    /// The numbers of the known workloads that a selector chooses.
+    pub(super) fn chosen_by(&self, selector: &Labels) -> BTreeSet<usize> {
+        let all = self.workloads(None).enumerate();
+        all.filter(|(_, (_, labels))| selects(selector, labels))
+            .map(|(number, _)| number)
+            .collect()
     }
 
     /// The order in which objects that compete prevail.
     pub(super) fn precedence(&self, a: &Object, b: &Object) -> Ordering {
         let is_new = |object: &Object| self.established.by_id(&object.id).is_none();
-        is_new(a).cmp(&is_new(b)).then_with(|| istio::by_age(a, b))
+        is_new(a).cmp(&is_new(b)).then_with(|| by_age(a, b))
     }
 
     /// Warns about namespaces that do not exist, if any namespace is known at all.

@@ -1,6 +1,9 @@
 //! Which ports Gateways want, and whether they get them.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use super::context::Context;
 use crate::{
@@ -17,10 +20,11 @@ use crate::{
 };
 
 /// One server of one Gateway.
-#[derive(Clone, Copy)]
 struct Claim<'a> {
     object: &'a Object,
     gateway: &'a Gateway,
+    /// The known workloads that the Gateway selects.
+    workloads: Rc<BTreeSet<usize>>,
     index: usize,
     server: &'a Server,
 }
@@ -125,10 +129,12 @@ fn check_conflicts(context: &Context<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let mut gateways: Vec<_> = context.objects.of::<Gateway>().collect();
     gateways.sort_by(|a, b| context.precedence(a.0, b.0));
     for (object, gateway) in gateways {
+        let workloads = Rc::new(context.chosen_by(&gateway.selector));
         for (index, server) in gateway.servers.iter().enumerate() {
             by_port.entry(server.port.number).or_default().push(Claim {
                 object,
                 gateway,
+                workloads: Rc::clone(&workloads),
                 index,
                 server,
             });
@@ -139,7 +145,7 @@ fn check_conflicts(context: &Context<'_>, diagnostics: &mut Vec<Diagnostic>) {
             let rival = claims
                 .iter()
                 .take(at)
-                .find_map(|first| quarrel(context, first, claim).map(|reason| (first, reason)));
+                .find_map(|first| quarrel(first, claim).map(|reason| (first, reason)));
             if let Some((first, reason)) = rival {
                 diagnostics.extend(refusal(claim, first, &reason));
             }
@@ -148,29 +154,30 @@ fn check_conflicts(context: &Context<'_>, diagnostics: &mut Vec<Diagnostic>) {
 }
 
 /// Why two servers for one port exclude each other, if they do.
-fn quarrel(context: &Context<'_>, first: &Claim<'_>, second: &Claim<'_>) -> Option<String> {
-    if !context.overlap(&first.gateway.selector, &second.gateway.selector) {
+fn quarrel(first: &Claim<'_>, second: &Claim<'_>) -> Option<String> {
+    if !meet(first, second) {
         return None;
     }
     let tls = [first, second].map(|claim| claim.server.port.protocol.is_tls());
     match tls {
         [false, false] => None,
         [true, true] => {
-            let hosts = |claim: &Claim<'_>| {
-                claim
-                    .server
-                    .hosts
-                    .iter()
-                    .map(|scoped| scoped.host.clone())
-                    .collect::<Vec<_>>()
-            };
-            let (theirs, ours) = (hosts(first), hosts(second));
-            ours.iter()
-                .find(|host| theirs.contains(host))
-                .map(|host| format!("serves {host} on that port already"))
+            let theirs = &first.server.hosts;
+            let shared = second
+                .server
+                .hosts
+                .iter()
+                .find(|ours| theirs.iter().any(|theirs| theirs.host == ours.host));
+            shared.map(|scoped| format!("serves {} on that port already", scoped.host))
         }
         [true, false] | [false, true] => Some("serves another protocol on that port already".to_owned()),
     }
+}
+
+/// Whether both may be for the same proxy, as far as proxies are known.
+fn meet(first: &Claim<'_>, second: &Claim<'_>) -> bool {
+    let (a, b) = (&first.gateway.selector, &second.gateway.selector);
+    selects(a, b) || selects(b, a) || !first.workloads.is_disjoint(&second.workloads)
 }
 
 fn refusal(claim: &Claim<'_>, first: &Claim<'_>, reason: &str) -> Vec<Diagnostic> {

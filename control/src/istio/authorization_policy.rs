@@ -352,7 +352,7 @@ impl FromStr for PortText {
     }
 }
 
-deserialize_from_str!(Key, PortText);
+deserialize_from_str!(Key => "use one of them", PortText => "use a port number in quotes");
 
 #[cfg(test)]
 mod tests {

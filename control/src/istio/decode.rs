@@ -25,6 +25,15 @@ pub(super) struct Finding {
     pub(super) not_implemented: bool,
 }
 
+/// Between a message and its advice in a custom error: `serde` lets a text through and nothing else, and quoted values in
+/// messages have control characters escaped.
+const ADVICE: char = '\u{1f}';
+
+/// The text of a custom error that says what to do.
+pub(super) fn advised(message: &str, advice: &str) -> String {
+    format!("{message}{ADVICE}{advice}")
+}
+
 /// Reads `node`, which stands at `path`. Returns the value unless something is wrong with its form, and all findings.
 pub(super) fn decode<'a, T: de::Deserialize<'a>>(node: &'a Node, path: FieldPath<'a>) -> (Option<T>, Vec<Finding>) {
     let findings = RefCell::new(Vec::new());
@@ -34,12 +43,12 @@ pub(super) fn decode<'a, T: de::Deserialize<'a>>(node: &'a Node, path: FieldPath
         position: node.position,
         findings: &findings,
     };
-    let result = T::deserialize(reader);
+    let result = T::deserialize(reader).map_err(|error| reader.finding_of(error));
     let mut findings = findings.into_inner();
     match result {
         Ok(value) => (Some(value), findings),
-        Err(error) => {
-            findings.extend(error.finding.map(|finding| *finding));
+        Err(finding) => {
+            findings.push(finding);
             (None, findings)
         }
     }
@@ -47,10 +56,11 @@ pub(super) fn decode<'a, T: de::Deserialize<'a>>(node: &'a Node, path: FieldPath
 
 /// The first thing that kept a type from being read.
 #[derive(Debug)]
-struct Error {
-    message: String,
-    /// Set once it has passed the node it is about.
-    finding: Option<Box<Finding>>,
+enum Error {
+    /// From a visitor, which does not know where it is.
+    Unplaced { message: String, advice: Option<String> },
+    /// With the node it is about.
+    Placed(Box<Finding>),
 }
 
 /// Reads one node.
@@ -75,19 +85,30 @@ impl<'a, 'p> Reader<'a, 'p> {
     }
 
     fn error(&self, message: impl Into<String>) -> Error {
-        let message = message.into();
-        Error {
-            finding: Some(Box::new(self.finding(message.clone()))),
-            message,
+        Error::Placed(Box::new(self.finding(message)))
+    }
+
+    fn advised_error(&self, message: impl Into<String>, advice: Option<String>) -> Error {
+        Error::Placed(Box::new(Finding {
+            advice,
+            ..self.finding(message)
+        }))
+    }
+
+    /// What an error says, about this node unless it came from one further inside.
+    fn finding_of(&self, error: Error) -> Finding {
+        match error {
+            Error::Placed(finding) => *finding,
+            Error::Unplaced { message, advice } => Finding {
+                advice,
+                ..self.finding(message)
+            },
         }
     }
 
-    /// Gives an error that came out of the visitor this node's place.
+    /// Gives an error that came out of a visitor this node's place.
     fn place<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        result.map_err(|error| match error.finding {
-            Some(_) => error,
-            None => self.error(error.message),
-        })
+        result.map_err(|error| Error::Placed(Box::new(self.finding_of(error))))
     }
 
     fn wrong(&self, wanted: &str) -> Error {
@@ -99,11 +120,8 @@ impl<'a, 'p> Reader<'a, 'p> {
             Value::Scalar { text, plain: false } => Ok(text),
             Value::Scalar { text, plain: true } if plain_kind(text) == Plain::Text => Ok(text),
             Value::Scalar { text, plain: true } => {
-                let mut error = self.error(format!("expected a text, found {}", describe(self.node)));
-                if let Some(finding) = &mut error.finding {
-                    finding.advice = Some(format!("quote it: \"{text}\""));
-                }
-                Err(error)
+                let message = format!("expected a text, found {}", describe(self.node));
+                Err(self.advised_error(message, Some(format!("quote it: \"{text}\""))))
             }
             Value::List(_) | Value::Map(_) => Err(self.wrong("a text")),
         }
@@ -158,10 +176,7 @@ impl<'a, 'p> Reader<'a, 'p> {
         });
         finding.advice = Some(format!("use {}", support::list(words)));
         finding.not_implemented = not_implemented;
-        Error {
-            message: finding.message.clone(),
-            finding: Some(Box::new(finding)),
-        }
+        Error::Placed(Box::new(finding))
     }
 }
 
@@ -526,14 +541,19 @@ impl<'a> de::VariantAccess<'a> for Choice<'a, '_> {
 
 impl de::Error for Error {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self {
-            message: message.to_string(),
-            finding: None,
-        }
+        let text = message.to_string();
+        let (message, advice) = match text.split_once(ADVICE) {
+            Some((message, advice)) => (message.to_owned(), Some(advice.to_owned())),
+            None => (text, None),
+        };
+        Self::Unplaced { message, advice }
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self::custom(format_args!("field {field} is required"))
+        Self::Unplaced {
+            message: format!("field {field} is required"),
+            advice: Some("add it".to_owned()),
+        }
     }
 
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -543,7 +563,10 @@ impl de::Error for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(match self {
+            Self::Unplaced { message, .. } => message,
+            Self::Placed(finding) => &finding.message,
+        })
     }
 }
 

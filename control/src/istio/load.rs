@@ -239,4 +239,53 @@ mod tests {
             ["Deployment", "IstioOperator", "NetworkPolicy", "ServiceAccount"]
         );
     }
+
+    fn namespace(name: &str) -> String {
+        format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n")
+    }
+
+    #[test]
+    fn directories_are_read_at_any_depth_and_hidden_ones_are_not() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        fs::create_dir_all(path("a/b")).unwrap();
+        fs::create_dir(path("..2024")).unwrap();
+        fs::write(path("a/b/one.yml"), namespace("one")).unwrap();
+        fs::write(path("a/notes.txt"), "not: yaml: at all").unwrap();
+        fs::write(path("..2024/two.yaml"), namespace("two")).unwrap();
+        std::os::unix::fs::symlink(path("..2024"), path("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/two.yaml", path("two.yaml")).unwrap();
+        std::os::unix::fs::symlink(path("a"), path("loop")).unwrap();
+        let loaded = load(root.path());
+        assert_eq!(loaded.diagnostics, []);
+        let names: Vec<_> = loaded.objects.iter().map(|object| object.name()).collect();
+        assert_eq!(names, ["one", "two"]);
+        assert_eq!(load(&path("two.yaml")).objects.len(), 1, "a single file");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said_and_the_rest_is_read() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        fs::write(path("good.yaml"), namespace("good")).unwrap();
+        fs::write(path("binary.yaml"), [0xff, 0xfe, 0x00]).unwrap();
+        fs::File::create(path("huge.yaml"))
+            .unwrap()
+            .set_len(MAX_FILE + 1)
+            .unwrap();
+        let loaded = load(root.path());
+        let messages: Vec<_> = loaded
+            .diagnostics
+            .iter()
+            .map(|finding| finding.message.as_str())
+            .collect();
+        assert_eq!(
+            messages,
+            ["is not UTF-8 text: bad byte at 0", "is larger than 4194304 bytes"]
+        );
+        assert_eq!((loaded.objects.len(), loaded.incomplete), (1, false));
+        let missing = load(&path("missing"));
+        assert!(missing.incomplete);
+        assert!(missing.diagnostics[0].message.starts_with("cannot be read"));
+    }
 }

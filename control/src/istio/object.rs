@@ -1,6 +1,6 @@
 //! One object of any kind, and all objects of a configuration.
 
-use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     authorization_policy::AuthorizationPolicy,
@@ -136,19 +136,6 @@ impl Object {
     pub fn locate(&self, path: &FieldPath<'_>) -> Location {
         self.source.locate(path)
     }
-}
-
-/// Oldest first, then by name and namespace, as Istio orders objects that compete. An object without a time of creation, such
-/// as one from a file, counts as older than those with one.
-pub(crate) fn by_age(a: &Object, b: &Object) -> Ordering {
-    let age = |object: &Object| {
-        (
-            object.metadata.creation_timestamp.clone(),
-            object.id.name.clone(),
-            object.id.namespace.clone(),
-        )
-    };
-    age(a).cmp(&age(b))
 }
 
 impl Source {

@@ -174,20 +174,24 @@ impl FromStr for IpBlock {
     }
 }
 
-/// Reads a type from text through its `FromStr`, so that an error carries the line of the text.
+/// Reads a type from text through its `FromStr`, so that an error carries the line of the text and the advice given here.
 macro_rules! deserialize_from_str {
-    ($($name:ty),+ $(,)?) => {$(
+    ($($name:ty => $advice:literal),+ $(,)?) => {$(
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                text.parse().map_err(|error: String| serde::de::Error::custom(crate::istio::decode::advised(&error, $advice)))
             }
         }
     )+};
 }
 pub(super) use deserialize_from_str;
 
-deserialize_from_str!(Duration, RegexText, IpBlock);
+deserialize_from_str! {
+    Duration => "use a duration such as 5s",
+    RegexText => "correct the expression; it is RE2 and has to match the whole text",
+    IpBlock => "correct the address, or the number of bits behind the slash",
+}
 
 impl<'de> Deserialize<'de> for Port {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -185,7 +185,12 @@ impl FromStr for GatewayRef {
     }
 }
 
-deserialize_from_str!(HostText, ScopedHost, Export, GatewayRef);
+deserialize_from_str! {
+    HostText => "use a host name, *.suffix or *",
+    ScopedHost => "use a host, or namespace/host",
+    Export => "use a namespace, '.' for the object's own, or '*' for all",
+    GatewayRef => "use the name of a Gateway, namespace/name, or mesh",
+}
 
 impl fmt::Display for HostText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -352,4 +352,4 @@ fn retry_names() -> String {
     RetryOn::NAMES.map(|(name, _)| name).join(", ")
 }
 
-deserialize_from_str!(RetryConditions);
+deserialize_from_str!(RetryConditions => "separate conditions with commas");
