@@ -111,10 +111,10 @@ impl HttpChain {
 }
 
 /// Serves one request: the HTTP data path.
-async fn serve_request(session: Rc<Session>, request: Request<Incoming>) -> Response<ResponseBody> {
+async fn serve_request(session: &Rc<Session>, request: Request<Incoming>) -> Response<ResponseBody> {
     let snapshot = session.worker.shared.snapshot.load_full();
     let chain = snapshot.http_chain(session.conn.chain).unwrap_or(&session.chain);
-    let context = Context { session: &session, snapshot: &snapshot, chain };
+    let context = Context { session, snapshot: &snapshot, chain };
     let mut trail = Trail::open(&context, request.version());
     let mut client = Client::unknown(request.version());
     match answer(&context, request, &mut trail, &mut client).await {

@@ -79,7 +79,8 @@ pub(super) async fn forward(
     let cluster = resolved.cluster.and_then(|name| context.snapshot.cluster(name));
     let cluster = cluster.ok_or(ProxyError::ClusterNotFound)?;
     if to.terminate_connect {
-        return upgrade::terminate_connect(context, cluster, &head, switch, trail).await;
+        let idle = Timers::idle(to, &context.chain.settings.timeouts);
+        return upgrade::terminate_connect(context, cluster, &head, (switch, idle), trail).await;
     }
     rewrite::request(&mut head, resolved.route, to)?;
     trail.request(&head);
@@ -113,11 +114,18 @@ impl<'a> Exchange<'a> {
     async fn run(&mut self, trail: &mut Trail) -> Result<Attempt, ProxyError> {
         let mut retries = Retries::new(self.to.retry.as_ref());
         let mut tried = SmallVec::<[SocketAddr; 2]>::new();
+        let mut retrying = None;
         loop {
             let outcome = self.attempt(&retries, &mut tried, trail).await;
-            let decision = self.judge(&outcome, &mut retries);
-            match decision {
-                Decision::Again(delay) if self.can_resend() => self.pause(delay).await?,
+            match self.judge(&outcome, &mut retries) {
+                Decision::Again(delay) if self.can_resend() => {
+                    retrying = retrying.or_else(|| self.cluster.breakers().retries.acquire());
+                    if retrying.is_none() {
+                        trail.flag(Flag::Uo);
+                        return outcome;
+                    }
+                    self.pause(delay).await?;
+                }
                 Decision::Exhausted => {
                     trail.flag(Flag::Urx);
                     return outcome;
@@ -252,7 +260,9 @@ impl<'a> Exchange<'a> {
         hop::set_upgrade(&mut parts.headers, wish);
         parts.headers.insert(SERVICE_TIME, rewrite::number(attempt.took.as_millis()));
         rewrite::response(&mut parts.headers, &self.resolved.route.response_headers, &self.context.chain.settings);
-        Ok(Answer::Switch(Response::from_parts(parts, ()), Tunnel::upgraded(downstream, upstream, attempt.lease)))
+        let idle = Timers::idle(self.to, &self.context.chain.settings.timeouts);
+        let tunnel = Tunnel::upgraded(downstream, upstream, attempt.lease, idle);
+        Ok(Answer::Switch(Response::from_parts(parts, ()), tunnel))
     }
 }
 

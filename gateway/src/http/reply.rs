@@ -14,8 +14,11 @@ pub(crate) struct Client {
     /// A response to HEAD has no body.
     is_head: bool,
     is_grpc: bool,
+    /// It wants to leave HTTP: what it sends next may be anything, so that its connection is closed.
+    leaves_http: bool,
 }
 
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -24,12 +27,17 @@ const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 impl Client {
     /// Someone of whose request only the version is known.
     pub(crate) fn unknown(version: Version) -> Self {
-        Self { version, is_head: false, is_grpc: false }
+        Self { version, is_head: false, is_grpc: false, leaves_http: false }
     }
 
     /// Who sent this head.
     pub(crate) fn of(head: &Head) -> Self {
-        Self { version: head.version, is_head: head.method == Method::HEAD, is_grpc: head.is_grpc() }
+        Self {
+            version: head.version,
+            is_head: head.method == Method::HEAD,
+            is_grpc: head.is_grpc(),
+            leaves_http: head.method == Method::CONNECT || head.headers.contains_key(header::UPGRADE),
+        }
     }
 }
 
@@ -41,7 +49,7 @@ pub(crate) fn refuse(error: &ProxyError, retried: bool, client: Client, settings
         headers.insert(OVERLOADED, HeaderValue::from_static("true"));
     }
     if closes(error) && client.version < Version::HTTP_2 {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        headers.insert(header::CONNECTION, CLOSE);
     }
     local(status, headers, error.body(retried).into_owned().into(), client, settings)
 }
@@ -66,6 +74,9 @@ pub(crate) fn local(
         }
         (status, body)
     };
+    if client.leaves_http && client.version < Version::HTTP_2 {
+        headers.insert(header::CONNECTION, CLOSE);
+    }
     rewrite::sign(&mut headers, settings);
     let mut response = Response::new(if client.is_head { Bytes::new() } else { body });
     *response.status_mut() = status;

@@ -111,7 +111,11 @@ async fn serve_http1(session: &Rc<Session>, io: Guarded<Replay<Downstream>>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let session = serving.clone();
         session.requests.set(session.requests.get() + 1);
-        async move { Ok::<_, Infallible>(serve_request(session, request).await) }
+        async move {
+            let response = serve_request(&session, request).await;
+            session.answered(response.body().is_switching());
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
     let ended = session.run(connection, |connection| connection.graceful_shutdown()).await;
@@ -138,7 +142,7 @@ async fn serve_http2(session: &Rc<Session>, io: Replay<Downstream>) {
     let serving = session.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let session = serving.clone();
-        async move { Ok::<_, Infallible>(serve_request(session, request).await) }
+        async move { Ok::<_, Infallible>(serve_request(&session, request).await) }
     });
     let connection = builder.serve_connection(TokioIo::new(io), service);
     let ended = session.run(connection, |connection| connection.graceful_shutdown()).await;
@@ -200,8 +204,20 @@ impl Session {
         let timeouts = &self.chain.settings.timeouts;
         tokio::select! {
             () = self.worker.drain.draining() => {}
+            () = self.unconfigured() => {}
             () = self.idle_for(idle_timeout(&self.chain.settings)) => {}
             () = expire(self.conn.started.instant, timeouts.max_connection_duration) => {}
+        }
+    }
+
+    /// Resolves when the filter chain is no longer configured.
+    async fn unconfigured(&self) {
+        let cell = &self.worker.shared.snapshot;
+        let mut changes = cell.subscribe();
+        while cell.load().http_chain(self.conn.chain).is_some() {
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
         }
     }
 
@@ -228,6 +244,13 @@ impl Session {
         self.active.set(self.active.get() - 1);
         self.idle_since.set(Instant::now());
         self.changed.notify_one();
+    }
+
+    /// A request has its response, which does or does not end HTTP on the connection.
+    fn answered(&self, switched: bool) {
+        if let Some(guard) = &self.guard {
+            guard.answered(self.requests.get(), switched);
+        }
     }
 
     /// What it means that a request is given up from below.

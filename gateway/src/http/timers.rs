@@ -37,15 +37,18 @@ pub(crate) struct BodyTimers {
 impl Timers {
     /// For a request that began then.
     pub(super) fn new(began: Instant, to: &Forward, settings: &HttpTimeouts, upload: Option<Rc<Upload>>) -> Self {
-        let enabled = |timeout: Duration| Some(timeout).filter(|timeout| !timeout.is_zero());
-        let idle = to.idle_timeout.or(settings.stream_idle).unwrap_or(limits::STREAM_IDLE);
         Self {
             began,
             route: enabled(to.timeout.unwrap_or(limits::ROUTE_TIMEOUT)),
-            idle: enabled(idle),
+            idle: Self::idle(to, settings),
             request: settings.request.and_then(enabled),
             upload,
         }
+    }
+
+    /// The bound on silence of a route's streams, if there is one.
+    pub(super) fn idle(to: &Forward, settings: &HttpTimeouts) -> Option<Duration> {
+        enabled(to.idle_timeout.or(settings.stream_idle).unwrap_or(limits::STREAM_IDLE))
     }
 
     /// Waits until the exchange has taken too long without a response.
@@ -139,4 +142,9 @@ impl BodyTimers {
             (_, None) => None,
         }
     }
+}
+
+/// Zero disables a timeout.
+fn enabled(timeout: Duration) -> Option<Duration> {
+    Some(timeout).filter(|timeout| !timeout.is_zero())
 }

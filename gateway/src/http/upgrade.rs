@@ -3,18 +3,26 @@
 //! Once such a request was let through, its connection either becomes a tunnel or is closed: what a client sends behind it
 //! is never read as another request.
 
-use std::sync::Arc;
+use std::{
+    cell::Cell,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll, ready},
+    time::Duration,
+};
 
 use http::{Method, Response, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh::listener::Http;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Answer, Context, head::Head, trail::Trail};
 use crate::{
     error::{BadRequest, ProxyError, UpstreamReset},
-    flags::Flag,
     stream::Upstream,
+    tcp::relay::{Broken, Counts, relay},
     upstream::{
         balance::InFlight,
         cluster::Cluster,
@@ -27,13 +35,15 @@ use crate::{
 pub(crate) struct Tunnel {
     downstream: OnUpgrade,
     upstream: End,
+    /// Bound on silence.
+    idle: Option<Duration>,
 }
 
 enum End {
     /// A connection that speaks HTTP until it has switched too.
     Switching(OnUpgrade, Lease),
     /// A connection that never spoke HTTP.
-    Raw(Upstream, InFlight),
+    Raw(Box<Upstream>, InFlight),
 }
 
 /// Takes the hook by which the connection can leave HTTP, if the request is one that may.
@@ -54,7 +64,7 @@ pub(super) async fn terminate_connect(
     context: &Context<'_>,
     cluster: &Arc<Cluster>,
     head: &Head,
-    switch: Option<OnUpgrade>,
+    (switch, idle): (Option<OnUpgrade>, Option<Duration>),
     trail: &mut Trail,
 ) -> Result<Answer, ProxyError> {
     let enabled = context.chain.settings.upgrades.iter().any(|token| token == "connect");
@@ -68,33 +78,101 @@ pub(super) async fn terminate_connect(
     let connected = connect(&*worker.shared.network, cluster, &host, &Purpose::default()).await;
     let connected = connected.map_err(ProxyError::Connect)?;
     trail.connected(Some(connected.local));
-    let upstream = End::Raw(connected.io, host.begin());
-    Ok(Answer::Switch(Response::new(()), Tunnel { downstream, upstream }))
+    let upstream = End::Raw(Box::new(connected.io), host.begin());
+    Ok(Answer::Switch(Response::new(()), Tunnel { downstream, upstream, idle }))
 }
 
 impl Tunnel {
     /// Between two connections that both leave HTTP.
-    pub(super) fn upgraded(downstream: OnUpgrade, upstream: OnUpgrade, lease: Lease) -> Self {
-        Self { downstream, upstream: End::Switching(upstream, lease) }
+    pub(super) fn upgraded(downstream: OnUpgrade, upstream: OnUpgrade, lease: Lease, idle: Option<Duration>) -> Self {
+        Self { downstream, upstream: End::Switching(upstream, lease), idle }
     }
 
     /// Joins the two ends until both are closed; the record ends with that.
     pub(super) async fn run(self, mut trail: Trail) {
-        let Self { downstream, upstream } = self;
+        let Self { downstream, upstream, idle } = self;
         let Ok(downstream) = downstream.await else { return };
-        let mut downstream = TokioIo::new(downstream);
-        let joined = match upstream {
-            End::Raw(mut upstream, _flight) => tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await,
+        let ended = match upstream {
+            End::Raw(upstream, _flight) => join(TokioIo::new(downstream), *upstream, idle, &mut trail).await,
             End::Switching(upstream, _lease) => match upstream.await {
-                Ok(upstream) => tokio::io::copy_bidirectional(&mut downstream, &mut TokioIo::new(upstream)).await,
-                Err(_) => return trail.error(&ProxyError::Reset { reset: UpstreamReset::Closed, started: true }),
+                Ok(upstream) => join(TokioIo::new(downstream), TokioIo::new(upstream), idle, &mut trail).await,
+                Err(_) => UPSTREAM_CLOSED,
             },
         };
-        if let Ok((received, sent)) = joined {
-            trail.received(received);
-            trail.sent(usize::try_from(sent).unwrap_or(usize::MAX));
-        }
-        trail.flag(Flag::Uc);
+        trail.error(&ended);
         trail.settle();
+    }
+}
+
+const UPSTREAM_CLOSED: ProxyError = ProxyError::Reset { reset: UpstreamReset::Closed, started: true };
+
+/// Carries bytes until both sides have closed. Returns what the record says of it: who was first, as in Envoy.
+async fn join<D, U>(downstream: D, upstream: U, idle: Option<Duration>, trail: &mut Trail) -> ProxyError
+where
+    D: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let tally = Tally { trail, counts: Counts::default() };
+    let first = Cell::new(None);
+    let mut downstream = Watched { stream: downstream, end: ProxyError::DownstreamGone, first: &first };
+    let mut upstream = Watched { stream: upstream, end: UPSTREAM_CLOSED, first: &first };
+    let relayed = relay(&mut downstream, &mut upstream, &tally.counts, idle).await;
+    match (first.take(), relayed) {
+        (Some(first), _) => first,
+        (None, Err(Broken::Idle)) => ProxyError::StreamIdle { request_complete: true, started: true },
+        (None, Err(Broken::Downstream(_))) => ProxyError::DownstreamGone,
+        (None, Ok(()) | Err(Broken::Upstream(_))) => UPSTREAM_CLOSED,
+    }
+}
+
+/// Copies the counts into the record however the tunnel ends, cancelled included.
+struct Tally<'a> {
+    trail: &'a mut Trail,
+    counts: Counts,
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        self.trail.received(self.counts.received.get());
+        self.trail.sent(usize::try_from(self.counts.sent.get()).unwrap_or(usize::MAX));
+    }
+}
+
+/// One end of a tunnel, which notes whether it was the first to close.
+struct Watched<'a, S> {
+    stream: S,
+    end: ProxyError,
+    first: &'a Cell<Option<ProxyError>>,
+}
+
+impl<S> Watched<'_, S> {
+    fn ended(&self) {
+        let first = self.first.take().unwrap_or_else(|| self.end.clone());
+        self.first.set(Some(first));
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<'_, S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        if read.is_err() || buf.filled().len() == before {
+            self.ended();
+        }
+        Poll::Ready(read)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<'_, S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -59,6 +59,11 @@ impl ResponseBody {
         Self { source: Source::Ended, trail: None }
     }
 
+    /// Whether the connection leaves HTTP with this response.
+    pub(crate) fn is_switching(&self) -> bool {
+        self.trail.is_none()
+    }
+
     /// The upstream has sent all: its connection may serve the next request.
     fn end(&mut self) {
         if let (Source::Upstream(download), Some(trail)) =
