@@ -135,11 +135,17 @@ pub(super) fn socket(scope: &Scope<'_>, message: &core::Address) -> Decoded<Sock
 }
 
 /// Checks that resources come over ADS, the only source we have.
+#[allow(deprecated)] // one of the other sources is
 pub(super) fn ads_source(scope: &Scope<'_>, message: &core::ConfigSource) {
     scope.check(message);
     match &message.config_source_specifier {
         Some(ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_)) => {}
-        Some(_) | None => {
+        Some(
+            ConfigSourceSpecifier::Path(_)
+            | ConfigSourceSpecifier::PathConfigSource(_)
+            | ConfigSourceSpecifier::ApiConfigSource(_),
+        )
+        | None => {
             scope.refuse("not ads", "write `ads: {}`, resources come over the one ADS stream");
         }
     }

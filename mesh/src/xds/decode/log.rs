@@ -68,7 +68,20 @@ fn flags(scope: &Scope<'_>, message: &accesslog::AccessLogFilter) -> Decoded<Vec
         FilterSpecifier::ResponseFlagFilter(_) => Err(scope
             .field("response_flag_filter.flags")
             .refuse("empty", "at least one flag")),
-        _ => Err(scope.refuse("another filter", "only response_flag_filter is supported")),
+        FilterSpecifier::StatusCodeFilter(_)
+        | FilterSpecifier::DurationFilter(_)
+        | FilterSpecifier::NotHealthCheckFilter(_)
+        | FilterSpecifier::TraceableFilter(_)
+        | FilterSpecifier::RuntimeFilter(_)
+        | FilterSpecifier::AndFilter(_)
+        | FilterSpecifier::OrFilter(_)
+        | FilterSpecifier::HeaderFilter(_)
+        | FilterSpecifier::GrpcStatusFilter(_)
+        | FilterSpecifier::ExtensionFilter(_)
+        | FilterSpecifier::MetadataFilter(_)
+        | FilterSpecifier::LogTypeFilter(_) => {
+            Err(scope.refuse("another filter", "only response_flag_filter is supported"))
+        }
     }
 }
 
