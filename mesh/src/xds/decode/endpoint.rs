@@ -35,7 +35,11 @@ messages! {
         rejected { lb_config }
     }
     endpoint::LbEndpoint {
-        supported { health_status, load_balancing_weight, host_identifier = "endpoint" }
+        supported {
+            health_status = "UNKNOWN and HEALTHY are used; DEGRADED is not, while Envoy falls back to it",
+            load_balancing_weight = "at least 1",
+            host_identifier = "endpoint",
+        }
         ignored { metadata = "labels for tools, and input of the rejected transport_socket_matches" }
     }
     endpoint::Endpoint {
