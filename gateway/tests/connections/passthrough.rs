@@ -32,7 +32,9 @@ fn hello(name: &str) -> Vec<u8> {
 async fn passing(upstream: SocketAddr) -> Proxy {
     let proxy = Proxy::start(Settings::default()).await;
     let chain = chain(&proxy, &["a.test"], "a");
-    proxy.apply(bundle([listener(&proxy, "l", vec![chain])], [fixed("a", &[upstream])])).await;
+    proxy
+        .apply(bundle([listener(&proxy, "l", vec![chain])], [fixed("a", &[upstream])]))
+        .await;
     proxy
 }
 
@@ -56,8 +58,14 @@ async fn bytes_arrive_as_they_were_sent_and_each_half_closes_on_its_own() {
     let line = proxy.line().await;
     let length = u64::try_from(sent.len()).unwrap();
     assert_eq!(line.bytes, (length, length + 2));
-    assert_eq!((line.flags.as_str(), line.details.as_str(), line.sni.as_str()), ("-", "-", "a.test"));
-    assert_eq!((line.host, line.cluster, line.local), (upstream.to_string(), "a".to_owned(), proxy.address("l").to_string()));
+    assert_eq!(
+        (line.flags.as_str(), line.details.as_str(), line.sni.as_str()),
+        ("-", "-", "a.test")
+    );
+    assert_eq!(
+        (line.host, line.cluster, line.local),
+        (upstream.to_string(), "a".to_owned(), proxy.address("l").to_string())
+    );
 }
 
 #[tokio::test]
@@ -89,7 +97,10 @@ async fn what_no_chain_is_for_is_reset_and_recorded() {
         client.write_all(bytes).await.unwrap();
         assert_eq!(read_all(&mut client).await, None, "{sni}");
         let line = proxy.lines(at + 1).await.remove(at);
-        assert_eq!((line.flags.as_str(), line.sni.as_str(), line.host.as_str()), (flags, sni, "-"));
+        assert_eq!(
+            (line.flags.as_str(), line.sni.as_str(), line.host.as_str()),
+            (flags, sni, "-")
+        );
         assert_eq!(line.details == "filter_chain_not_found", flags == "NR");
     }
 }
@@ -102,7 +113,10 @@ async fn a_refusing_upstream_is_recorded_with_the_reason() {
     client.write_all(&hello("a.test")).await.unwrap();
     assert_ne!(read_all(&mut client).await, Some(b"<".to_vec()));
     let line = proxy.line().await;
-    assert_eq!((line.flags.as_str(), line.details.as_str(), line.host), ("UF,URX", "-", upstream.to_string()));
+    assert_eq!(
+        (line.flags.as_str(), line.details.as_str(), line.host),
+        ("UF,URX", "-", upstream.to_string())
+    );
     assert_eq!(line.failure, "delayed_connect_error:_Connection_refused");
 }
 
@@ -115,13 +129,28 @@ async fn missing_clusters_and_hosts_have_flags_of_their_own() {
         max_connections: Some(0),
         ..CircuitBreakers::default()
     });
-    proxy.apply(bundle([listener(&proxy, "l", chains.to_vec())], [fixed("empty", &[]), full])).await;
-    for (at, (name, flags, cluster)) in [("none.test", "NC", "-"), ("empty.test", "UH", "empty"), ("full.test", "UO", "full")].into_iter().enumerate() {
+    proxy
+        .apply(bundle(
+            [listener(&proxy, "l", chains.to_vec())],
+            [fixed("empty", &[]), full],
+        ))
+        .await;
+    for (at, (name, flags, cluster)) in [
+        ("none.test", "NC", "-"),
+        ("empty.test", "UH", "empty"),
+        ("full.test", "UO", "full"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let mut client = proxy.connect("l").await;
         client.write_all(&hello(name)).await.unwrap();
         read_all(&mut client).await;
         let line = proxy.lines(at + 1).await.remove(at);
-        assert_eq!((line.flags.as_str(), line.cluster.as_str(), line.host.as_str()), (flags, cluster, "-"));
+        assert_eq!(
+            (line.flags.as_str(), line.cluster.as_str(), line.host.as_str()),
+            (flags, cluster, "-")
+        );
     }
 }
 
@@ -130,13 +159,21 @@ async fn a_denied_connection_never_reaches_the_upstream() {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = Proxy::start(Settings::default()).await;
     let listener = listener(&proxy, "l", vec![denying(&proxy)]);
-    proxy.apply(bundle([listener], [fixed("a", &[upstream.local_addr().unwrap()])])).await;
+    proxy
+        .apply(bundle([listener], [fixed("a", &[upstream.local_addr().unwrap()])]))
+        .await;
     let mut client = proxy.connect("l").await;
     client.write_all(&hello("a.test")).await.unwrap();
     read_all(&mut client).await;
     let line = proxy.line().await;
-    assert_eq!(line.termination, "rbac_access_denied_matched_policy[ns[a]-policy[no]-rule[0]]");
-    assert_eq!((line.flags.as_str(), line.host.as_str(), line.cluster.as_str()), ("-", "-", "-"));
+    assert_eq!(
+        line.termination,
+        "rbac_access_denied_matched_policy[ns[a]-policy[no]-rule[0]]"
+    );
+    assert_eq!(
+        (line.flags.as_str(), line.host.as_str(), line.cluster.as_str()),
+        ("-", "-", "-")
+    );
     proxy.handle.shutdown().await;
     // Whatever was dialled before the data plane ended would wait here.
     let arrived = tokio::select! {
@@ -157,11 +194,19 @@ async fn a_tightened_policy_ends_live_connections() {
     idle.write_all(&hello("b.test")).await.unwrap();
     assert_eq!(read_all(&mut idle).await, None);
     let port = proxy.address("l");
-    proxy.apply(bundle([listener(&proxy, "l", vec![denying(&proxy)])], [fixed("a", &[upstream])])).await;
+    proxy
+        .apply(bundle(
+            [listener(&proxy, "l", vec![denying(&proxy)])],
+            [fixed("a", &[upstream])],
+        ))
+        .await;
     assert_eq!(proxy.address("l"), port);
     read_all(&mut client).await;
     let line = proxy.lines(2).await.remove(1);
-    assert_eq!(line.termination, "rbac_access_denied_matched_policy[ns[a]-policy[no]-rule[0]]");
+    assert_eq!(
+        line.termination,
+        "rbac_access_denied_matched_policy[ns[a]-policy[no]-rule[0]]"
+    );
 }
 
 #[tokio::test]
@@ -194,7 +239,9 @@ async fn silence_ends_a_connection_without_a_flag() {
         unreachable!()
     };
     tcp.idle_timeout = Some(Duration::from_millis(50));
-    proxy.apply(bundle([listener(&proxy, "l", vec![chain])], [fixed("a", &[upstream])])).await;
+    proxy
+        .apply(bundle([listener(&proxy, "l", vec![chain])], [fixed("a", &[upstream])]))
+        .await;
     let mut client = proxy.connect("l").await;
     client.write_all(&hello("a.test")).await.unwrap();
     assert_eq!(read_all(&mut client).await, Some(Vec::new()));
@@ -210,7 +257,9 @@ async fn a_connection_has_a_longest_life() {
         unreachable!()
     };
     tcp.max_connection_duration = Some(Duration::from_millis(50));
-    proxy.apply(bundle([listener(&proxy, "l", vec![chain])], [fixed("a", &[upstream])])).await;
+    proxy
+        .apply(bundle([listener(&proxy, "l", vec![chain])], [fixed("a", &[upstream])]))
+        .await;
     let mut client = proxy.connect("l").await;
     client.write_all(&hello("a.test")).await.unwrap();
     read_all(&mut client).await;

@@ -28,31 +28,31 @@ const FORMAT: &str = "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %
                       %DOWNSTREAM_PEER_URI_SAN%\n";
 
 /// A data plane and its log.
-pub struct Proxy {
-    pub handle: Handle,
+pub(crate) struct Proxy {
+    pub(crate) handle: Handle,
     log: LogFile,
 }
 
 /// One line of the log, by field.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
-    pub flags: String,
-    pub details: String,
-    pub termination: String,
-    pub failure: String,
-    pub bytes: (u64, u64),
-    pub host: String,
-    pub cluster: String,
-    pub local: String,
-    pub sni: String,
-    pub peer: String,
+pub(crate) struct Line {
+    pub(crate) flags: String,
+    pub(crate) details: String,
+    pub(crate) termination: String,
+    pub(crate) failure: String,
+    pub(crate) bytes: (u64, u64),
+    pub(crate) host: String,
+    pub(crate) cluster: String,
+    pub(crate) local: String,
+    pub(crate) sni: String,
+    pub(crate) peer: String,
 }
 
-pub struct LogFile(TempDir);
+pub(crate) struct LogFile(TempDir);
 
 impl Proxy {
     /// Starts two workers with these settings.
-    pub async fn start(settings: Settings) -> Self {
+    pub(crate) async fn start(settings: Settings) -> Self {
         let workers = NonZeroUsize::new(2).unwrap();
         let handle = Gateway::start(Settings { workers, ..settings }).await.unwrap();
         Self {
@@ -62,12 +62,12 @@ impl Proxy {
     }
 
     /// Applies a bundle whose every resource must be taken.
-    pub async fn apply(&self, bundle: Bundle) {
+    pub(crate) async fn apply(&self, bundle: Bundle) {
         self.handle.apply(bundle).await.unwrap();
     }
 
     /// The access log for listeners and chains.
-    pub fn log(&self) -> Vec<AccessLog> {
+    pub(crate) fn log(&self) -> Vec<AccessLog> {
         vec![AccessLog {
             path: self.log.path(),
             format: LogFormat::Text(FORMAT.to_owned()),
@@ -76,29 +76,29 @@ impl Proxy {
     }
 
     /// Connects to a listener.
-    pub async fn connect(&self, listener: &str) -> TcpStream {
+    pub(crate) async fn connect(&self, listener: &str) -> TcpStream {
         TcpStream::connect(self.address(listener)).await.unwrap()
     }
 
     /// Where a listener listens.
-    pub fn address(&self, listener: &str) -> SocketAddr {
+    pub(crate) fn address(&self, listener: &str) -> SocketAddr {
         self.handle.bound()[&ListenerName::parse(listener).unwrap()]
     }
 
     /// The lines, once there are `count`.
-    pub async fn lines(&self, count: usize) -> Vec<Line> {
+    pub(crate) async fn lines(&self, count: usize) -> Vec<Line> {
         let text = eventually(|| Some(self.log.read()).filter(|text| text.lines().count() >= count)).await;
         assert_eq!(text.lines().count(), count, "{text}");
         text.lines().map(Line::parse).collect()
     }
 
     /// The one line.
-    pub async fn line(&self) -> Line {
+    pub(crate) async fn line(&self) -> Line {
         self.lines(1).await.remove(0)
     }
 
     /// Ends the data plane and returns everything it logged.
-    pub async fn end(self) -> Vec<Line> {
+    pub(crate) async fn end(self) -> Vec<Line> {
         self.handle.shutdown().await;
         self.log.read().lines().map(Line::parse).collect()
     }
@@ -144,7 +144,7 @@ impl Line {
 }
 
 /// Waits until there is something to return.
-pub async fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
     let mut ticks = tokio::time::interval(Duration::from_millis(5));
     while Instant::now() < end {
@@ -157,12 +157,12 @@ pub async fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Waits for something that must come.
-pub async fn soon<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.expect("did not happen in time")
 }
 
 /// Everything up to the end of the stream; `None` if it ends with a reset.
-pub async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
+pub(crate) async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
     let mut all = Vec::new();
     match soon(stream.read_to_end(&mut all)).await {
         Ok(_) => Some(all),
@@ -172,7 +172,7 @@ pub async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> 
 }
 
 /// An upstream that reads to the end, then answers with what it read, in brackets.
-pub async fn echo() -> SocketAddr {
+pub(crate) async fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -189,12 +189,12 @@ pub async fn echo() -> SocketAddr {
 }
 
 /// An address nobody listens on.
-pub async fn closed_port() -> SocketAddr {
+pub(crate) async fn closed_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 /// A bundle of these.
-pub fn bundle(
+pub(crate) fn bundle(
     listeners: impl IntoIterator<Item = Listener>,
     clusters: impl IntoIterator<Item = Cluster>,
 ) -> Bundle {
@@ -208,7 +208,7 @@ pub fn bundle(
 }
 
 /// A listener on a port of the system's choice that reads the `ClientHello` and logs to the proxy's log.
-pub fn listener(proxy: &Proxy, name: &str, filter_chains: Vec<FilterChain>) -> Listener {
+pub(crate) fn listener(proxy: &Proxy, name: &str, filter_chains: Vec<FilterChain>) -> Listener {
     Listener {
         name: ListenerName::parse(name).unwrap(),
         address: "127.0.0.1:0".parse().unwrap(),
@@ -229,11 +229,14 @@ pub fn listener(proxy: &Proxy, name: &str, filter_chains: Vec<FilterChain>) -> L
 }
 
 /// A chain for these server names that relays to a cluster.
-pub fn chain(proxy: &Proxy, server_names: &[&str], cluster: &str) -> FilterChain {
+pub(crate) fn chain(proxy: &Proxy, server_names: &[&str], cluster: &str) -> FilterChain {
     FilterChain {
         name: None,
         matches: FilterChainMatch {
-            server_names: server_names.iter().map(|name| HostPattern::parse(name).unwrap()).collect(),
+            server_names: server_names
+                .iter()
+                .map(|name| HostPattern::parse(name).unwrap())
+                .collect(),
             ..FilterChainMatch::default()
         },
         tls: None,
@@ -250,7 +253,7 @@ pub fn chain(proxy: &Proxy, server_names: &[&str], cluster: &str) -> FilterChain
 }
 
 /// A cluster without TLS, found as said.
-pub fn cluster(name: &str, discovery: Discovery) -> Cluster {
+pub(crate) fn cluster(name: &str, discovery: Discovery) -> Cluster {
     Cluster {
         name: ClusterName::parse(name).unwrap(),
         alt_stat_name: None,
@@ -267,7 +270,7 @@ pub fn cluster(name: &str, discovery: Discovery) -> Cluster {
 }
 
 /// Endpoints by address.
-pub fn endpoints(addresses: &[SocketAddr]) -> Endpoints {
+pub(crate) fn endpoints(addresses: &[SocketAddr]) -> Endpoints {
     let endpoint = |address: &SocketAddr| Endpoint {
         address: EndpointAddress::Socket(*address),
         weight: None,
@@ -277,12 +280,12 @@ pub fn endpoints(addresses: &[SocketAddr]) -> Endpoints {
 }
 
 /// A cluster of fixed addresses.
-pub fn fixed(name: &str, addresses: &[SocketAddr]) -> Cluster {
+pub(crate) fn fixed(name: &str, addresses: &[SocketAddr]) -> Cluster {
     cluster(name, Discovery::Static(endpoints(addresses)))
 }
 
 /// A filter with one policy.
-pub fn rbac(action: RbacAction, name: &str, principal: Principal) -> RbacFilter {
+pub(crate) fn rbac(action: RbacAction, name: &str, principal: Principal) -> RbacFilter {
     let policy = Policy {
         permissions: vec![mesh::authz::Permission::Any],
         principals: vec![principal],
