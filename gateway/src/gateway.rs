@@ -13,7 +13,8 @@ use tokio::{
 use crate::{
     Settings,
     access_log::{Overflow, Sinks},
-    drain::{Phase, Runtime},
+    ads,
+    drain::{Background, Phase, Runtime},
     publish::{Parts, Publisher},
     snapshot::ChainIds,
     tls::secrets::Secrets,
@@ -31,6 +32,13 @@ pub struct Handle {
     phase: watch::Sender<Phase>,
     /// Closed when the last worker is gone.
     alive: mpsc::Receiver<()>,
+}
+
+/// A control plane that is being followed.
+#[derive(Debug)]
+pub struct Following {
+    state: watch::Receiver<ads::State>,
+    _task: Background,
 }
 
 /// A resource that could not be taken.
@@ -123,6 +131,19 @@ impl Handle {
         self.publisher.apply(bundle).await
     }
 
+    /// Follows a control plane: what it sends is applied until the result is dropped, or this data plane ends.
+    ///
+    /// # Errors
+    /// The settings cannot work.
+    pub fn follow(&self, control: ads::Settings) -> Result<Following, ads::SettingsError> {
+        let (sender, state) = watch::channel(ads::State::default());
+        let following = ads::follow(control, Arc::clone(&self.publisher), sender)?;
+        Ok(Following {
+            state,
+            _task: self.publisher.runtime().spawn(following),
+        })
+    }
+
     /// Ends in order: accepts nothing new, lets what runs finish for `deadline`, then cuts it off. Returns when every
     /// connection is gone.
     pub async fn drain(mut self, deadline: Duration) {
@@ -136,6 +157,13 @@ impl Handle {
     pub async fn shutdown(mut self) {
         self.phase.send_replace(Phase::Stopped);
         self.alive.recv().await;
+    }
+}
+
+impl Following {
+    /// Where it stands, now and after each change.
+    pub fn state(&self) -> watch::Receiver<ads::State> {
+        self.state.clone()
     }
 }
 

@@ -5,6 +5,7 @@
 //! without bound.
 
 mod access_log;
+pub mod ads;
 mod authz;
 mod clock;
 mod connection;
@@ -26,5 +27,5 @@ mod tls;
 mod upstream;
 mod worker;
 
-pub use gateway::{Gateway, Handle, Rejected, Resource, StartError};
+pub use gateway::{Following, Gateway, Handle, Rejected, Resource, StartError};
 pub use settings::Settings;

@@ -91,6 +91,11 @@ impl Publisher {
         if rejected.is_empty() { Ok(()) } else { Err(rejected) }
     }
 
+    /// Where tasks run that are no worker's.
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.parts.runtime
+    }
+
     /// The addresses that are listened on.
     pub(crate) fn bound(&self) -> BTreeMap<ListenerName, SocketAddr> {
         let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);

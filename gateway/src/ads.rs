@@ -1,0 +1,93 @@
+//! Follows a control plane: every change it sends is applied, then acknowledged; what cannot be applied is refused by name.
+//!
+//! Invariants: nothing is acknowledged before it is in force; losing the control plane changes nothing that runs; after a
+//! reconnect only the difference travels. Runs beside the workers, never on them.
+
+mod backoff;
+mod driver;
+mod publish;
+mod transport;
+
+pub use transport::{Security, SettingsError};
+
+use mesh::xds::{
+    ResourceType,
+    ads::{
+        self, Name, Rejection,
+        client::{Delta, Sotw},
+    },
+};
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+
+use self::{
+    driver::{Apply, Driver},
+    transport::Connector,
+};
+
+/// How to follow a control plane.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `host:port` of the control plane.
+    pub server: String,
+    /// How it is known to be the right one, and we to it.
+    pub security: Security,
+    /// Which protocol.
+    pub protocol: Protocol,
+    /// Our node id: `router~<address>~<pod>.<namespace>~<namespace>.svc.<domain>`.
+    pub node_id: String,
+    /// Our `service-cluster`, for whoever reads it.
+    pub node_cluster: String,
+    /// What else it should know of us: `NAMESPACE`, `LABELS`, …
+    pub metadata: Map<String, Value>,
+}
+
+/// The two forms of ADS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// Changes only.
+    #[default]
+    Delta,
+    /// Everything, whenever something changes.
+    StateOfTheWorld,
+}
+
+/// Where following stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct State {
+    /// A stream is open.
+    pub connected: bool,
+    /// Clusters and listeners were received once and nothing waits for what it points at: the configuration is complete.
+    pub complete: bool,
+    /// What waits: kind and name.
+    pub warming: Vec<(ResourceType, Name)>,
+    /// What was refused in the last response of each type that had something to refuse.
+    pub refused: Vec<Rejection>,
+    /// Why the last stream ended.
+    pub last_error: Option<String>,
+}
+
+/// Follows until it is dropped, telling `state`.
+///
+/// # Errors
+/// The settings cannot work; nothing was tried.
+pub(crate) fn follow<A: Apply>(
+    settings: Settings,
+    apply: A,
+    state: watch::Sender<State>,
+) -> Result<impl Future<Output = ()> + Send + 'static, SettingsError> {
+    let node = ads::Node {
+        id: settings.node_id,
+        cluster: settings.node_cluster,
+        metadata: Some(ads::struct_of(&settings.metadata)),
+        ..ads::Node::default()
+    };
+    let connector = Connector::new(&settings.server, settings.security)?;
+    let protocol = settings.protocol;
+    Ok(async move {
+        match protocol {
+            Protocol::Delta => Driver::<Delta, A>::new(node, connector, apply, state).run().await,
+            Protocol::StateOfTheWorld => Driver::<Sotw, A>::new(node, connector, apply, state).run().await,
+        }
+    })
+}
