@@ -8,6 +8,7 @@ pub mod authorization_policy;
 mod decode;
 pub mod destination_rule;
 pub mod gateway;
+mod kinds;
 pub mod kubernetes;
 mod load;
 pub mod metadata;

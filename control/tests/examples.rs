@@ -1,5 +1,7 @@
 //! The files of `examples/` against what they claim: the tutorial has no finding, each broken file exactly its own.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -93,6 +95,9 @@ fn the_broken_directory_as_a_whole_has_every_mistake() {
 fn every_finding_is_complete_and_reads_well() {
     let directory = fs::canonicalize(examples("broken")).unwrap();
     let analysis = analyze(&directory, ROOT_NAMESPACE);
+    for diagnostic in &analysis.diagnostics {
+        assert!(diagnostic.advice.is_some(), "no fix: {diagnostic}");
+    }
     let prefix = format!("{}/", directory.display());
     let report: String = analysis
         .diagnostics

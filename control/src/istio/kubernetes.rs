@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use serde::Deserialize;
 
 use super::{
+    decode::advised,
     metadata::Metadata,
     scalar::{Port, Protocol},
     scope::{Export, NamespaceScope, SERVICE_DOMAIN},
@@ -206,7 +207,7 @@ impl serde::de::Visitor<'_> for TargetPortVisitor {
 
     fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<TargetPort, E> {
         let port = u16::try_from(number).ok().and_then(Port::new).map(TargetPort::Number);
-        port.ok_or_else(|| E::custom(format!("{number} is not a port: 1 to 65535")))
+        port.ok_or_else(|| E::custom(advised(&format!("{number} is not a port"), "use 1 to 65535")))
     }
 
     fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<TargetPort, E> {

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{
     decode::{self, Finding},
+    kinds::{self, Shape, Treatment, treatment},
     metadata::{Metadata, ObjectId},
     object::{Object, Source, Spec},
     path::FieldPath,
@@ -29,49 +30,6 @@ pub(super) struct FileContent {
     pub(super) unnamed: bool,
 }
 
-/// How a document is treated, by its `apiVersion` and `kind`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Treatment {
-    Read(Shape),
-    Expand,
-    Skip,
-    NotImplemented,
-    UnknownVersion,
-    UnknownKind,
-}
-
-/// Where a kind keeps its content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
-    Spec,
-    TopLevel,
-}
-
-/// Kinds of Istio's API groups that we do not implement.
-const NOT_IMPLEMENTED: &[&str] = &[
-    "EnvoyFilter",
-    "ProxyConfig",
-    "WorkloadEntry",
-    "WorkloadGroup",
-    "RequestAuthentication",
-    "Telemetry",
-    "WasmPlugin",
-    "TrafficExtension",
-];
-const NETWORKING: &[&str] = &[
-    "DestinationRule",
-    "Gateway",
-    "ServiceEntry",
-    "Sidecar",
-    "VirtualService",
-];
-const SECURITY: &[&str] = &["AuthorizationPolicy", "PeerAuthentication"];
-const ISTIO_GROUPS: &[&str] = &[
-    "networking.istio.io",
-    "security.istio.io",
-    "telemetry.istio.io",
-    "extensions.istio.io",
-];
 /// Top-level fields besides the content.
 const ENVELOPE: &[&str] = &["apiVersion", "kind", "metadata", "status"];
 
@@ -107,7 +65,7 @@ impl FileReader<'_> {
                 "",
                 Code::Invalid,
                 "not a Kubernetes object: apiVersion and kind are required",
-                None,
+                Some("add them, or give the file another extension than .yaml and .yml".into()),
             );
         }
         match treatment(api_version, kind) {
@@ -141,7 +99,7 @@ impl FileReader<'_> {
                 )
             }
             Treatment::UnknownVersion => {
-                let advice = "use v1, v1beta1 or, for networking, v1alpha3".to_owned();
+                let advice = "use networking.istio.io or security.istio.io, and version v1 or v1beta1".to_owned();
                 (
                     "apiVersion",
                     Code::UnknownKind,
@@ -149,20 +107,12 @@ impl FileReader<'_> {
                     advice,
                 )
             }
-            Treatment::UnknownKind | Treatment::Read(_) | Treatment::Expand | Treatment::Skip => {
-                let known: Vec<_> = NETWORKING
-                    .iter()
-                    .chain(SECURITY)
-                    .chain(NOT_IMPLEMENTED)
-                    .copied()
-                    .collect();
-                (
-                    "kind",
-                    Code::UnknownKind,
-                    format!("{kind} is not known in {api_version}"),
-                    support::suggest(kind, &known),
-                )
-            }
+            Treatment::UnknownKind | Treatment::Read(_) | Treatment::Expand | Treatment::Skip => (
+                "kind",
+                Code::UnknownKind,
+                format!("{kind} is not known in {api_version}"),
+                support::suggest(kind, &kinds::istio()),
+            ),
         };
         let position = root.locate(&FieldPath::ROOT.field(field));
         self.report(position, Some(id.clone()), field, code, &message, Some(advice));
@@ -316,7 +266,7 @@ impl FileReader<'_> {
             "",
             Code::Malformed,
             &format!("malformed YAML: {}", malformed.reason),
-            None,
+            Some("look at this line and the one before it".into()),
         );
         match id {
             Some(id) => self.reject(id, malformed.position),
@@ -365,33 +315,6 @@ impl FileReader<'_> {
             message,
             advice,
         });
-    }
-}
-
-fn treatment(api_version: &str, kind: &str) -> Treatment {
-    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
-    let istio = |versions: &[&str]| {
-        if versions.contains(&version) {
-            Treatment::Read(Shape::Spec)
-        } else {
-            Treatment::UnknownVersion
-        }
-    };
-    match (group, kind) {
-        ("networking.istio.io", kind) if NETWORKING.contains(&kind) => istio(&["v1", "v1beta1", "v1alpha3"]),
-        ("security.istio.io", kind) if SECURITY.contains(&kind) => istio(&["v1", "v1beta1"]),
-        (group, kind) if ISTIO_GROUPS.contains(&group) => {
-            if NOT_IMPLEMENTED.contains(&kind) {
-                Treatment::NotImplemented
-            } else {
-                Treatment::UnknownKind
-            }
-        }
-        ("", "List") => Treatment::Expand,
-        ("", "Service") => Treatment::Read(Shape::Spec),
-        ("", "Namespace") | ("discovery.k8s.io", "EndpointSlice") => Treatment::Read(Shape::TopLevel),
-        (group, _) if group.ends_with(".istio.io") && group != "install.istio.io" => Treatment::UnknownKind,
-        _ => Treatment::Skip,
     }
 }
 
@@ -489,7 +412,7 @@ mod tests {
             ),
             ("0x50", "expected a whole number, 0 or more, found the number 0x50"),
             ("-1", "expected a whole number, 0 or more, found the number -1"),
-            ("0", "0 is not a port: 1 to 65535"),
+            ("0", "0 is not a port"),
             ("[80]", "expected a whole number, 0 or more, found a list"),
         ] {
             check(
@@ -575,4 +498,57 @@ mod tests {
             ],
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_reading_panic(parts in proptest::collection::vec(proptest::sample::select(PARTS), 0..60)) {
+            read(&"f".into(), &parts.concat());
+        }
+    }
+
+    const PARTS: &[&str] = &[
+        "apiVersion: networking.istio.io/v1\n",
+        "kind: VirtualService\n",
+        "kind: List\n",
+        "metadata: {name: a, namespace: b}\n",
+        "items:\n",
+        "spec:\n",
+        "  hosts:\n",
+        "  - ",
+        "http:\n",
+        "- ",
+        "  ",
+        "\n",
+        "---\n",
+        "...\n",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ": ",
+        "? ",
+        "&a ",
+        "*a",
+        "!t ",
+        "!!str ",
+        "| \n",
+        ">-\n",
+        "\"",
+        "'",
+        "# c\n",
+        "\t",
+        "%YAML 1.2\n",
+        "@",
+        "\u{feff}",
+        "\u{0}",
+        "é",
+        "~",
+        "true",
+        "80",
+        "1e9",
+        "x",
+        "\\u12",
+        "<<: ",
+    ];
 }

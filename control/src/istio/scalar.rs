@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use mesh::matcher::Regex;
 use serde::{Deserialize, Deserializer, de};
 
+use super::decode::advised;
+
 /// A TCP port, 1 to 65535.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Port(NonZeroU16);
@@ -197,7 +199,7 @@ impl<'de> Deserialize<'de> for Port {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = u64::deserialize(deserializer)?;
         let port = u16::try_from(number).ok().and_then(Self::new);
-        port.ok_or_else(|| de::Error::custom(format!("{number} is not a port: 1 to 65535")))
+        port.ok_or_else(|| de::Error::custom(advised(&format!("{number} is not a port"), "use 1 to 65535")))
     }
 }
 
