@@ -12,6 +12,7 @@ pub mod encode;
 mod error;
 pub mod json;
 mod pb;
+pub mod proxy;
 mod resource;
 mod scope;
 pub mod support;
