@@ -59,9 +59,6 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// Every code.
-            pub const ALL: &'static [Self] = &[$(Self::$name),*];
-
             /// The code as it is printed.
             pub fn as_str(self) -> &'static str {
                 match self {
