@@ -113,8 +113,7 @@ impl HttpChain {
 /// Serves one request: the HTTP data path.
 async fn serve_request(session: &Rc<Session>, request: Request<Incoming>) -> Response<ResponseBody> {
     let snapshot = session.worker.shared.snapshot.load_full();
-    let chain = snapshot.http_chain(session.conn.chain).unwrap_or(&session.chain);
-    let context = Context { session, snapshot: &snapshot, chain };
+    let context = Context::new(session, &snapshot);
     let mut trail = Trail::open(&context, request.version());
     let mut client = Client::unknown(request.version());
     match answer(&context, request, &mut trail, &mut client).await {
@@ -123,7 +122,7 @@ async fn serve_request(session: &Rc<Session>, request: Request<Incoming>) -> Res
         Ok(Answer::Switch(response, tunnel)) => trail.switch(response, tunnel),
         Err(error) => {
             trail.error(&error);
-            let reply = reply::refuse(&error, trail.was_retried(), client, &chain.settings);
+            let reply = reply::refuse(&error, trail.was_retried(), client, &context.chain.settings);
             trail.local(reply)
         }
     }
@@ -177,7 +176,13 @@ async fn answer(
     }
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    /// Under the current configuration of the connection's filter chain; without one, under that which the connection was
+    /// accepted with, while it is coming to its end.
+    fn new(session: &'a Rc<Session>, snapshot: &'a Snapshot) -> Self {
+        Self { session, snapshot, chain: snapshot.http_chain(session.conn.chain).unwrap_or(&session.chain) }
+    }
+
     fn edge(&self) -> forwarded::Edge<'_> {
         forwarded::Edge {
             settings: &self.chain.settings,
@@ -279,3 +284,6 @@ impl Facts for RequestFacts<'_> {
         self.head.path()
     }
 }
+
+#[cfg(test)]
+mod tests;

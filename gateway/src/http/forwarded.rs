@@ -144,13 +144,13 @@ fn client_certificate(headers: &mut HeaderMap, edge: &Edge<'_>) {
         ForwardClientCert::AlwaysForwardOnly => {}
         ForwardClientCert::ForwardOnly if mtls => {}
         ForwardClientCert::AppendForward(details) if mtls => {
-            for value in edge.client_cert.of(edge.conn, details) {
+            if let Some(value) = edge.client_cert.of(edge.conn, details) {
                 headers.append(FORWARDED_CLIENT_CERT, value);
             }
         }
         ForwardClientCert::SanitizeSet(details) if mtls => {
             headers.remove(FORWARDED_CLIENT_CERT);
-            for value in edge.client_cert.of(edge.conn, details) {
+            if let Some(value) = edge.client_cert.of(edge.conn, details) {
                 headers.insert(FORWARDED_CLIENT_CERT, value);
             }
         }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use http::Request;
+use http::{Request, Response};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -21,10 +21,11 @@ use mesh::listener::{Codec, Http};
 use tokio::{sync::Notify, time::{Instant, sleep_until}};
 
 use super::{
-    HttpChain,
+    Context, HttpChain,
+    body::ResponseBody,
     forwarded::PeerDescription,
     guard::{Guarded, Status},
-    head::Refusal,
+    head::{Head, Refusal},
     serve_request,
     trail::Trail,
 };
@@ -105,14 +106,14 @@ async fn serve_http1(session: &Rc<Session>, io: Guarded<Replay<Downstream>>) {
         // The guard and the connection's own idle timeout bound the wait for a head.
         .header_read_timeout(None)
         .max_headers(limits::header_count(settings) + 1)
-        .max_buf_size(headers + limits::HTTP1_BUFFER)
-        .pipeline_flush(true);
+        .max_buf_size(headers + limits::HTTP1_BUFFER);
     let serving = session.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let session = serving.clone();
         session.requests.set(session.requests.get() + 1);
+        let request = Unserved::new(&session, request);
         async move {
-            let response = serve_request(&session, request).await;
+            let response = request.serve().await;
             session.answered(response.body().is_switching());
             Ok::<_, Infallible>(response)
         }
@@ -141,13 +142,43 @@ async fn serve_http2(session: &Rc<Session>, io: Replay<Downstream>) {
         .max_local_error_reset_streams(limits::HTTP2_LOCAL_RESETS);
     let serving = session.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let session = serving.clone();
-        async move { Ok::<_, Infallible>(serve_request(&session, request).await) }
+        let request = Unserved::new(&serving, request);
+        async move { Ok::<_, Infallible>(request.serve().await) }
     });
     let connection = builder.serve_connection(TokioIo::new(io), service);
     let ended = session.run(connection, |connection| connection.graceful_shutdown()).await;
     if ended.is_err_and(|error| is_protocol_error(&error)) {
         session.record_violation(http::Version::HTTP_2, &ProxyError::Request(BadRequest::Http2));
+    }
+}
+
+/// A request that was read but not looked at yet. A client that is gone by then leaves a record too.
+struct Unserved {
+    session: Rc<Session>,
+    request: Option<Request<Incoming>>,
+}
+
+impl Unserved {
+    fn new(session: &Rc<Session>, request: Request<Incoming>) -> Self {
+        Self { session: session.clone(), request: Some(request) }
+    }
+
+    async fn serve(mut self) -> Response<ResponseBody> {
+        let request = self.request.take().expect("a request is served once, since serving consumes it");
+        serve_request(&self.session, request).await
+    }
+}
+
+impl Drop for Unserved {
+    fn drop(&mut self) {
+        let Some(request) = self.request.take() else { return };
+        let snapshot = self.session.worker.shared.snapshot.load_full();
+        let context = Context::new(&self.session, &snapshot);
+        let mut trail = Trail::open(&context, request.version());
+        let (parts, _) = request.into_parts();
+        if let Ok(head) = Head::read(parts, &self.session.conn, &context.chain.settings) {
+            trail.request(&head);
+        }
     }
 }
 
@@ -203,21 +234,9 @@ impl Session {
     async fn should_end(&self) {
         let timeouts = &self.chain.settings.timeouts;
         tokio::select! {
-            () = self.worker.drain.draining() => {}
-            () = self.unconfigured() => {}
+            () = self.worker.ending(self.conn.chain) => {}
             () = self.idle_for(idle_timeout(&self.chain.settings)) => {}
             () = expire(self.conn.started.instant, timeouts.max_connection_duration) => {}
-        }
-    }
-
-    /// Resolves when the filter chain is no longer configured.
-    async fn unconfigured(&self) {
-        let cell = &self.worker.shared.snapshot;
-        let mut changes = cell.subscribe();
-        while cell.load().http_chain(self.conn.chain).is_some() {
-            if changes.changed().await.is_err() {
-                return std::future::pending().await;
-            }
         }
     }
 
@@ -281,7 +300,7 @@ impl Session {
     /// Leaves a record where no request got far enough to do so.
     fn record_violation(self: &Rc<Self>, version: http::Version, error: &ProxyError) {
         let snapshot = self.worker.shared.snapshot.load_full();
-        let context = super::Context { session: self, snapshot: &snapshot, chain: &self.chain };
+        let context = Context::new(self, &snapshot);
         let mut trail = Trail::open(&context, version);
         trail.error(error);
         trail.settle();

@@ -380,3 +380,5 @@ impl Chunk {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::stream;
