@@ -3,7 +3,7 @@
 //! Durations are measured on the runtime's clock, which a test can pause; the wall clock is read only for what people and
 //! certificates see.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 
@@ -23,10 +23,5 @@ impl Moment {
             wall: SystemTime::now(),
             instant: Instant::now(),
         }
-    }
-
-    /// Time since then.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.instant.elapsed()
     }
 }

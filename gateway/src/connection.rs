@@ -7,7 +7,7 @@
 use std::{borrow::Cow, net::IpAddr, net::SocketAddr, sync::Arc};
 
 use certs::Certificate;
-use mesh::{ListenerName, authz::Facts, host::Sni, id::SpiffeId};
+use mesh::{ListenerName, authz::Facts, host::Sni};
 use rustls::pki_types::CertificateDer;
 
 use crate::{clock::Moment, snapshot::ChainId};
@@ -60,8 +60,6 @@ pub(crate) struct Peer {
     pub(crate) certificate: Certificate,
     /// The whole chain it sent, leaf first.
     pub(crate) chain: Vec<CertificateDer<'static>>,
-    /// Its identity, if its certificate is a workload's.
-    pub(crate) spiffe: Option<SpiffeId>,
 }
 
 impl Connection {

@@ -80,11 +80,6 @@ impl Drain {
         });
     }
 
-    /// Whether tasks should come to an end.
-    pub(crate) fn is_draining(&self) -> bool {
-        *self.phase.borrow() >= Phase::Draining
-    }
-
     /// Waits until tasks should come to an end.
     pub(crate) async fn draining(&self) {
         self.reached(Phase::Draining).await;
@@ -138,10 +133,10 @@ mod tests {
                     let own = drain.clone();
                     drain.spawn(async move { own.draining().await });
                 }
-                assert!(!drain.is_draining() && drain.tasks.running.get() == 3);
+                assert_eq!(drain.tasks.running.get(), 3);
                 start.send_replace(Phase::Draining);
                 drain.idle().await;
-                assert!(drain.is_draining() && drain.tasks.running.get() == 0);
+                assert_eq!(drain.tasks.running.get(), 0);
             })
             .await;
     }

@@ -167,18 +167,18 @@ impl Arrival {
             },
             Err(reason) => {
                 tracing::debug!(listener = %self.name(), remote = %self.accepted.remote, %reason, "connection closed");
-                self.record(Inspected::nothing()).finish();
+                self.record(&Inspected::nothing()).finish();
                 return Err(());
             }
         };
-        let mut record = self.record(found);
+        let mut record = self.record(&found);
         record.error(&ProxyError::NoFilterChain);
         record.finish();
         Err(())
     }
 
-    fn record(&self, inspected: Inspected) -> AccessRecord {
-        let connection = self.facts(&inspected);
+    fn record(&self, inspected: &Inspected) -> AccessRecord {
+        let connection = self.facts(inspected);
         AccessRecord::tcp(self.listener.logs().clone(), Arc::new(connection))
     }
 

@@ -13,7 +13,7 @@ use std::{
 use futures_util::future::join_all;
 use mesh::{ListenerName, bundle::Bundle};
 use tokio::{
-    sync::{Mutex as AsyncMutex, mpsc, oneshot, watch},
+    sync::{Mutex as AsyncMutex, mpsc, oneshot},
     time::timeout,
 };
 
@@ -35,7 +35,6 @@ pub(crate) struct Publisher {
     /// Held while a bundle is being published.
     turn: AsyncMutex<()>,
     bound: Mutex<BTreeMap<Place, SocketAddr>>,
-    ready: watch::Sender<bool>,
 }
 
 /// What building a snapshot needs.
@@ -64,7 +63,6 @@ impl Publisher {
             workers,
             turn: AsyncMutex::default(),
             bound: Mutex::default(),
-            ready: watch::Sender::new(false),
         }
     }
 
@@ -87,7 +85,6 @@ impl Publisher {
         let places = Arc::new(places(&snapshot));
         self.parts.shared.snapshot.store(Arc::new(snapshot));
         self.serve(&places).await;
-        self.ready.send_replace(true);
         if rejected.is_empty() { Ok(()) } else { Err(rejected) }
     }
 
@@ -100,11 +97,6 @@ impl Publisher {
     pub(crate) fn bound(&self) -> BTreeMap<ListenerName, SocketAddr> {
         let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         bound.iter().map(|((name, _), at)| (name.clone(), *at)).collect()
-    }
-
-    /// Whether a bundle was published.
-    pub(crate) fn ready(&self) -> watch::Receiver<bool> {
-        self.ready.subscribe()
     }
 
     /// Binds what is not bound yet. Returns the listeners that could not be.

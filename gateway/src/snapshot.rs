@@ -52,6 +52,7 @@ pub(crate) struct Snapshot {
 pub(crate) struct Listener {
     settings: model::Listener,
     index: ChainIndex,
+    /// In the order of the settings; the default chain, if there is one, comes last.
     chains: Vec<Arc<Chain>>,
     logs: Arc<Loggers>,
 }
@@ -150,7 +151,8 @@ impl Listener {
 
     /// The filter chain for a connection to `port` of which `inspected` is known.
     pub(crate) fn choose(&self, port: u16, inspected: &Inspected) -> Option<&Arc<Chain>> {
-        self.index.choose(port, inspected)
+        let default = self.settings.filter_chains.len();
+        self.chains.get(self.index.choose(port, inspected).unwrap_or(default))
     }
 
     /// Its own access logs.

@@ -139,8 +139,14 @@ impl Session {
         };
         match relayed {
             Ok(()) | Err(Broken::Idle) => {}
-            Err(Broken::Downstream(_)) => upstream.reset(),
-            Err(Broken::Upstream(_)) => io.reset(),
+            Err(Broken::Downstream(error)) => {
+                tracing::debug!(connection = self.conn.id, %error, "client broke off");
+                upstream.reset();
+            }
+            Err(Broken::Upstream(error)) => {
+                tracing::debug!(connection = self.conn.id, %error, "upstream broke off");
+                io.reset();
+            }
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ fn connection(port: u16, sni: &str) -> Arc<Connection> {
             instant: Instant::now(),
         },
         listener: ListenerName::parse("0.0.0.0_8080").unwrap(),
-        chain: ChainId(0),
+        chain: ChainId::NONE,
         chain_name: None,
         local: address(&format!("10.1.4.12:{port}")),
         remote: address("10.1.0.17:44404"),

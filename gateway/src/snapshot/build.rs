@@ -76,7 +76,7 @@ impl Builder<'_> {
         (next, self.rejected)
     }
 
-    fn reject(&mut self, resource: Resource, name: impl ToString, reason: String) {
+    fn reject(&mut self, resource: Resource, name: &impl ToString, reason: String) {
         self.rejected.push(Rejected {
             resource,
             name: name.to_string(),
@@ -142,30 +142,23 @@ impl Builder<'_> {
 
     fn build_listener(&self, settings: &model::Listener, previous: Option<&Arc<Listener>>) -> Result<Listener, String> {
         let known = Known::of(previous);
-        let chain = |settings: &FilterChain, known| {
-            let chain = self.chain(settings, known);
-            chain.map_err(|reason| {
-                format!(
-                    "filter chain {}: {reason}",
-                    settings.name.as_deref().unwrap_or("without a name")
-                )
-            })
-        };
-        let matching = settings.filter_chains.iter().map(|settings| {
-            let chain = chain(settings, known.matching.get(&settings.matches).copied())?;
-            Ok((&settings.matches, chain))
-        });
-        let matching: Vec<_> = matching.collect::<Result<_, String>>()?;
-        let default = settings.default_filter_chain.as_ref();
-        let default = default.map(|settings| chain(settings, known.default)).transpose()?;
+        let matching = settings.filter_chains.iter();
+        let matching = matching.map(|chain| self.named_chain(chain, known.matching.get(&chain.matches).copied()));
+        let default = settings.default_filter_chain.iter();
+        let default = default.map(|chain| self.named_chain(chain, known.default));
         let logs = Loggers::build(&settings.access_logs, self.sinks).map_err(|error| error.to_string())?;
-        let chains = matching.iter().map(|(_, chain)| chain).chain(&default).cloned();
         Ok(Listener {
             settings: settings.clone(),
-            chains: chains.collect(),
-            index: ChainIndex::build(matching, default)?,
+            index: ChainIndex::build(&settings.filter_chains)?,
+            chains: matching.chain(default).collect::<Result<_, _>>()?,
             logs: Arc::new(logs),
         })
+    }
+
+    fn named_chain(&self, settings: &FilterChain, known: Option<&Arc<Chain>>) -> Result<Arc<Chain>, String> {
+        let name = settings.name.as_deref().unwrap_or("without a name");
+        self.chain(settings, known)
+            .map_err(|reason| format!("filter chain {name}: {reason}"))
     }
 
     fn chain(&self, settings: &FilterChain, known: Option<&Arc<Chain>>) -> Result<Arc<Chain>, String> {

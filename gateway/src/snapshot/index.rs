@@ -4,22 +4,20 @@
 //! (exact, then the longest suffix, then none), transport, application protocols. Once a criterion is decided there is no
 //! way back: a connection whose server name has chains, none of which fits its transport, gets the default chain.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use mesh::{
     host::HostPattern,
-    listener::{FilterChainMatch, Transport},
+    listener::{FilterChain, FilterChainMatch, Transport},
 };
 
-use super::Chain;
 use crate::sniff::Inspected;
 
-/// The filter chains of one listener.
+/// The filter chains of one listener, by their place in its configuration.
 #[derive(Default)]
 pub(crate) struct ChainIndex {
     ports: HashMap<u16, Names>,
     any_port: Option<Names>,
-    default: Option<Arc<Chain>>,
 }
 
 #[derive(Default)]
@@ -39,45 +37,48 @@ struct Transports {
 
 #[derive(Default)]
 struct Protocols {
-    named: HashMap<Box<str>, Arc<Chain>>,
-    any: Option<Arc<Chain>>,
+    named: HashMap<Box<str>, usize>,
+    any: Option<usize>,
+}
+
+/// Why a chain cannot be indexed.
+enum Refused {
+    /// Another chain, at this place, matches the same connections.
+    SameAs(usize),
+    /// A wildcard that does not stand for whole labels.
+    PartialWildcard(HostPattern),
 }
 
 impl ChainIndex {
-    /// Indexes chains; `default` takes what none of them matches.
+    /// Indexes chains.
     ///
     /// # Errors
     /// Two chains match the same connections, or a server name is a pattern Envoy does not have either.
-    pub(crate) fn build<'a>(
-        chains: impl IntoIterator<Item = (&'a FilterChainMatch, Arc<Chain>)>,
-        default: Option<Arc<Chain>>,
-    ) -> Result<Self, String> {
-        let mut index = Self {
-            default,
-            ..Self::default()
-        };
-        for (matches, chain) in chains {
-            let names = match matches.destination_port {
+    pub(crate) fn build(chains: &[FilterChain]) -> Result<Self, String> {
+        let mut index = Self::default();
+        for (at, chain) in chains.iter().enumerate() {
+            let names = match chain.matches.destination_port {
                 Some(port) => index.ports.entry(port).or_default(),
                 None => index.any_port.get_or_insert_default(),
             };
-            names.insert(matches, &chain)?;
+            names
+                .insert(&chain.matches, at)
+                .map_err(|refused| refused.explain(chain, chains))?;
         }
         Ok(index)
     }
 
-    /// The chain for a connection to `port` of which `inspected` is known.
-    pub(crate) fn choose(&self, port: u16, inspected: &Inspected) -> Option<&Arc<Chain>> {
+    /// The place of the chain for a connection to `port` of which `inspected` is known.
+    pub(crate) fn choose(&self, port: u16, inspected: &Inspected) -> Option<usize> {
         let names = self.ports.get(&port).or(self.any_port.as_ref());
-        let chosen = names.and_then(|names| names.choose(inspected));
-        chosen.or(self.default.as_ref())
+        names?.choose(inspected)
     }
 }
 
 impl Names {
-    fn insert(&mut self, matches: &FilterChainMatch, chain: &Arc<Chain>) -> Result<(), String> {
+    fn insert(&mut self, matches: &FilterChainMatch, at: usize) -> Result<(), Refused> {
         if matches.server_names.is_empty() {
-            return self.any.get_or_insert_default().insert(matches, chain);
+            return self.any.get_or_insert_default().insert(matches, at);
         }
         for name in &matches.server_names {
             let transports = match name {
@@ -85,22 +86,18 @@ impl Names {
                 HostPattern::Suffix(suffix) if suffix.starts_with('.') => {
                     self.suffixes.entry((**suffix).into()).or_default()
                 }
-                HostPattern::Suffix(_) => return Err(partial_wildcard(name)),
+                HostPattern::Suffix(_) => return Err(Refused::PartialWildcard(name.clone())),
                 HostPattern::Any => self.any.get_or_insert_default(),
             };
-            transports.insert(matches, chain)?;
+            transports.insert(matches, at)?;
         }
         Ok(())
     }
 
-    fn choose(&self, inspected: &Inspected) -> Option<&Arc<Chain>> {
+    fn choose(&self, inspected: &Inspected) -> Option<usize> {
         let name = inspected.server_name.as_ref().map_or("", |name| name.as_str());
-        let transports = self
-            .exact
-            .get(name)
-            .or_else(|| self.by_suffix(name))
-            .or(self.any.as_ref());
-        transports?.choose(inspected)
+        let transports = self.exact.get(name).or_else(|| self.by_suffix(name));
+        transports.or(self.any.as_ref())?.choose(inspected)
     }
 
     fn by_suffix(&self, name: &str) -> Option<&Transports> {
@@ -111,16 +108,16 @@ impl Names {
 }
 
 impl Transports {
-    fn insert(&mut self, matches: &FilterChainMatch, chain: &Arc<Chain>) -> Result<(), String> {
+    fn insert(&mut self, matches: &FilterChainMatch, at: usize) -> Result<(), Refused> {
         let protocols = match matches.transport {
             Some(Transport::Plaintext) => &mut self.plaintext,
             Some(Transport::Tls) => &mut self.tls,
             None => &mut self.any,
         };
-        protocols.get_or_insert_default().insert(matches, chain)
+        protocols.get_or_insert_default().insert(matches, at)
     }
 
-    fn choose(&self, inspected: &Inspected) -> Option<&Arc<Chain>> {
+    fn choose(&self, inspected: &Inspected) -> Option<usize> {
         let exact = match inspected.transport {
             Transport::Plaintext => &self.plaintext,
             Transport::Tls => &self.tls,
@@ -130,52 +127,68 @@ impl Transports {
 }
 
 impl Protocols {
-    fn insert(&mut self, matches: &FilterChainMatch, chain: &Arc<Chain>) -> Result<(), String> {
+    fn insert(&mut self, matches: &FilterChainMatch, at: usize) -> Result<(), Refused> {
         if matches.application_protocols.is_empty() {
-            return match self.any.replace(chain.clone()) {
-                Some(other) => Err(duplicate(chain, &other)),
-                None => Ok(()),
-            };
+            return self.any.replace(at).map_or(Ok(()), |other| Err(Refused::SameAs(other)));
         }
         for protocol in &matches.application_protocols {
-            if let Some(other) = self.named.insert(protocol.as_str().into(), chain.clone()) {
-                return Err(duplicate(chain, &other));
+            if let Some(other) = self.named.insert(protocol.as_str().into(), at) {
+                return Err(Refused::SameAs(other));
             }
         }
         Ok(())
     }
 
-    fn choose(&self, inspected: &Inspected) -> Option<&Arc<Chain>> {
+    fn choose(&self, inspected: &Inspected) -> Option<usize> {
         let mut offered = inspected.protocols.iter();
         let named = offered.find_map(|protocol| self.named.get(protocol.as_str()));
-        named.or(self.any.as_ref())
+        named.copied().or(self.any)
     }
 }
 
-fn duplicate(one: &Chain, other: &Chain) -> String {
-    let name = |chain: &Chain| chain.name.as_deref().unwrap_or("without a name").to_owned();
-    format!(
-        "filter chains {} and {} match the same connections: make their filter_chain_match differ",
-        name(other),
-        name(one)
-    )
-}
-
-fn partial_wildcard(name: &HostPattern) -> String {
-    format!("server name {name} is not supported: a wildcard stands for whole labels, as in *.example.com")
+impl Refused {
+    fn explain(&self, chain: &FilterChain, chains: &[FilterChain]) -> String {
+        let name = |chain: &FilterChain| chain.name.clone().unwrap_or_else(|| "without a name".to_owned());
+        match self {
+            Self::SameAs(other) => format!(
+                "filter chains {} and {} match the same connections: make their filter_chain_match differ",
+                chains.get(*other).map(name).unwrap_or_default(),
+                name(chain)
+            ),
+            Self::PartialWildcard(pattern) => format!(
+                "filter chain {}: server name {pattern} is not supported: a wildcard stands for whole labels, as in *.example.com",
+                name(chain)
+            ),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use mesh::host::Sni;
-
-    use super::{
-        super::{Chain, ChainId},
-        *,
+    use mesh::{
+        ClusterName,
+        host::Sni,
+        listener::{Protocol, TcpProxy},
+        route::WeightedClusters,
     };
 
-    fn chain(name: &str) -> Arc<Chain> {
-        Arc::new(Chain::for_tests(ChainId(0), name))
+    use super::*;
+
+    fn chain(name: &str, matches: &FilterChainMatch) -> FilterChain {
+        FilterChain {
+            name: Some(name.to_owned()),
+            matches: matches.clone(),
+            tls: None,
+            handshake_timeout: None,
+            rbac: Vec::new(),
+            protocol: Protocol::Tcp(TcpProxy {
+                stat_prefix: String::new(),
+                clusters: WeightedClusters::one(ClusterName::parse("c").unwrap()),
+                idle_timeout: None,
+                max_connection_duration: None,
+                access_logs: Vec::new(),
+            }),
+        }
     }
 
     fn matching(
@@ -192,24 +205,32 @@ mod tests {
         }
     }
 
-    fn index(chains: &[(&str, FilterChainMatch)], default: Option<&str>) -> Result<ChainIndex, String> {
-        ChainIndex::build(
-            chains.iter().map(|(name, matches)| (matches, chain(name))),
-            default.map(chain),
-        )
+    /// An index and the names of its chains.
+    struct Indexed(ChainIndex, Vec<String>);
+
+    fn index(chains: &[(&str, FilterChainMatch)]) -> Result<Indexed, String> {
+        let chains: Vec<_> = chains.iter().map(|(name, matches)| chain(name, matches)).collect();
+        let index = ChainIndex::build(&chains)?;
+        Ok(Indexed(
+            index,
+            chains.into_iter().filter_map(|chain| chain.name).collect(),
+        ))
     }
 
     struct Asked<'a>(u16, &'a str, Transport, &'a [&'a str]);
 
     #[track_caller]
-    fn check(index: &ChainIndex, Asked(port, name, transport, protocols): Asked<'_>, expect: Option<&str>) {
+    fn check(
+        Indexed(index, names): &Indexed,
+        Asked(port, name, transport, protocols): Asked<'_>,
+        expect: Option<&str>,
+    ) {
         let inspected = Inspected {
             transport,
             server_name: Sni::parse(name).ok(),
             protocols: protocols.iter().map(ToString::to_string).collect(),
         };
-        let chosen = index.choose(port, &inspected).and_then(|chain| chain.name.as_deref());
-        assert_eq!(chosen, expect);
+        assert_eq!(index.choose(port, &inspected).map(|at| names[at].as_str()), expect);
     }
 
     #[test]
@@ -221,8 +242,8 @@ mod tests {
             ("short", names(&["*.example.com"])),
             ("any", names(&[])),
         ];
-        let index = index(&chains, None).unwrap();
-        let mut ask = |name, expect| check(&index, Asked(443, name, Transport::Tls, &[]), Some(expect));
+        let index = index(&chains).unwrap();
+        let ask = |name, expect| check(&index, Asked(443, name, Transport::Tls, &[]), Some(expect));
         ask("a.example.com", "exact");
         ask("other.test", "exact");
         ask("x.b.example.com", "long");
@@ -234,19 +255,10 @@ mod tests {
     }
 
     #[test]
-    fn without_a_match_the_default_chain_serves() {
+    fn nothing_is_chosen_without_a_match() {
         let chains = [("one", matching(None, &["a.test"], None, &[]))];
-        check(
-            &index(&chains, None).unwrap(),
-            Asked(1, "b.test", Transport::Tls, &[]),
-            None,
-        );
-        check(
-            &index(&chains, Some("rest")).unwrap(),
-            Asked(1, "b.test", Transport::Tls, &[]),
-            Some("rest"),
-        );
-        check(&ChainIndex::default(), Asked(1, "", Transport::Plaintext, &[]), None);
+        check(&index(&chains).unwrap(), Asked(1, "b.test", Transport::Tls, &[]), None);
+        check(&index(&[]).unwrap(), Asked(1, "", Transport::Plaintext, &[]), None);
     }
 
     #[test]
@@ -260,15 +272,15 @@ mod tests {
             ),
             ("tls", matching(None, &[], Some(Transport::Tls), &[])),
         ];
-        let index = index(&chains, Some("rest")).unwrap();
-        let ask = |asked, expect| check(&index, asked, Some(expect));
-        ask(Asked(15001, "a.test", Transport::Tls, &["h2"]), "port");
-        ask(Asked(15001, "", Transport::Plaintext, &["h2c"]), "rest");
-        ask(Asked(443, "a.test", Transport::Tls, &["istio", "h2"]), "name");
-        ask(Asked(443, "a.test", Transport::Tls, &["http/1.1"]), "rest");
-        ask(Asked(443, "b.test", Transport::Tls, &["h2"]), "tls");
-        ask(Asked(80, "", Transport::Plaintext, &["h2c"]), "plain");
-        ask(Asked(80, "", Transport::Plaintext, &[]), "rest");
+        let index = index(&chains).unwrap();
+        let ask = |asked, expect| check(&index, asked, expect);
+        ask(Asked(15001, "a.test", Transport::Tls, &["h2"]), Some("port"));
+        ask(Asked(15001, "", Transport::Plaintext, &["h2c"]), None);
+        ask(Asked(443, "a.test", Transport::Tls, &["istio", "h2"]), Some("name"));
+        ask(Asked(443, "a.test", Transport::Tls, &["http/1.1"]), None);
+        ask(Asked(443, "b.test", Transport::Tls, &["h2"]), Some("tls"));
+        ask(Asked(80, "", Transport::Plaintext, &["h2c"]), Some("plain"));
+        ask(Asked(80, "", Transport::Plaintext, &[]), None);
     }
 
     #[test]
@@ -278,7 +290,7 @@ mod tests {
             ("h1", matching(None, &[], None, &["http/1.1"])),
             ("any", matching(None, &[], None, &[])),
         ];
-        let index = index(&chains, None).unwrap();
+        let index = index(&chains).unwrap();
         check(&index, Asked(1, "", Transport::Tls, &["http/1.1", "h2"]), Some("h1"));
         check(&index, Asked(1, "", Transport::Tls, &["spdy"]), Some("any"));
     }
@@ -289,11 +301,9 @@ mod tests {
             ("one", matching(None, &["a.test", "b.test"], None, &[])),
             ("two", matching(None, &["b.test"], None, &[])),
         ];
-        let error = index(&same, None).err().unwrap();
+        let error = index(&same).err().unwrap();
         assert!(error.contains("one and two match the same connections"), "{error}");
-        let error = index(&[("x", matching(None, &["*-a.test"], None, &[]))], None)
-            .err()
-            .unwrap();
+        let error = index(&[("x", matching(None, &["*-a.test"], None, &[]))]).err().unwrap();
         assert!(error.contains("*-a.test"), "{error}");
     }
 }

@@ -88,7 +88,6 @@ impl Acceptor {
             peer: peer.transpose()?.flatten().map(|peer| Peer {
                 certificate: peer.certificate,
                 chain: chain(),
-                spiffe: peer.id,
             }),
             local: Some(Arc::new(self.identity.load().leaf().clone())),
         })

@@ -84,6 +84,7 @@ impl Hosts {
     }
 
     /// The hosts, in order.
+    #[cfg(test)]
     pub(crate) fn all(&self) -> &[Arc<Host>] {
         &self.all
     }

@@ -1,6 +1,6 @@
 //! Makes a connection to a host: dial, then TLS if the cluster says so, within one deadline.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use tokio::time::timeout;
 
@@ -13,10 +13,6 @@ pub(crate) struct Connected {
     pub(crate) io: Upstream,
     /// Our address on it: `%UPSTREAM_LOCAL_ADDRESS%`.
     pub(crate) local: SocketAddr,
-    /// The host's.
-    pub(crate) remote: SocketAddr,
-    /// The protocol TLS negotiated.
-    pub(crate) alpn: Option<Arc<str>>,
 }
 
 /// What a connection is made for, where that decides how.
@@ -52,22 +48,17 @@ async fn dial(
     purpose: &Purpose,
 ) -> Result<Connected, ConnectError> {
     let dialled = network.dial(host.address).await.map_err(|error| refused(&error))?;
-    let (io, alpn) = match cluster.tls() {
-        None => (Upstream::Plain(dialled.stream), None),
+    let io = match cluster.tls() {
+        None => Upstream::Plain(dialled.stream),
         Some(tls) => {
-            let alpn = purpose.alpn.as_deref();
-            let connecting = tls.connect(dialled.stream, host.address.ip(), purpose.host.as_ref(), alpn);
-            let stream = Box::pin(connecting).await?;
-            let negotiated = stream.get_ref().1.alpn_protocol();
-            let alpn = negotiated.map(|name| String::from_utf8_lossy(name).into());
-            (Upstream::Tls(Box::new(stream)), alpn)
+            let (name, alpn) = (purpose.host.as_ref(), purpose.alpn.as_deref());
+            let connecting = tls.connect(dialled.stream, host.address.ip(), name, alpn);
+            Upstream::Tls(Box::new(Box::pin(connecting).await?))
         }
     };
     Ok(Connected {
         io,
         local: dialled.local,
-        remote: host.address,
-        alpn,
     })
 }
 
