@@ -99,7 +99,7 @@ impl Gateway {
         let parts = Parts {
             sinks: Sinks::new(workers.len(), Overflow::Block).with_stdout(settings.stdout),
             shared,
-            secrets: Secrets::new(settings.workload, settings.system_roots, files),
+            secrets: Secrets::new(settings.workload, settings.secrets, settings.system_roots, files),
             resolver: Arc::new(resolver),
             runtime,
             fixed: settings.fixed,

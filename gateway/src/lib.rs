@@ -7,6 +7,7 @@
 mod access_log;
 pub mod ads;
 mod authz;
+pub mod bootstrap;
 mod clock;
 mod connection;
 mod drain;

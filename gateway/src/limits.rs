@@ -66,6 +66,8 @@ pub(crate) const ROUTE_TIMEOUT: Duration = Duration::from_secs(15);
 pub(crate) const STREAM_IDLE: Duration = Duration::from_secs(5 * 60);
 /// Default of a connection manager's `idle_timeout`.
 pub(crate) const HTTP_IDLE: Duration = Duration::from_secs(60 * 60);
+/// Default of `delayed_close_timeout`.
+pub(crate) const DELAYED_CLOSE: Duration = Duration::from_secs(1);
 /// Default of `max_concurrent_streams`.
 pub(crate) const HTTP2_STREAMS: u32 = 1024;
 /// Default of `initial_stream_window_size`, on both sides.

@@ -1,9 +1,11 @@
 //! What a data plane is started with.
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, thread::available_parallelism};
+use std::{
+    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, thread::available_parallelism,
+};
 
 use certs::Workload;
-use mesh::bundle::Bundle;
+use mesh::{SecretName, bundle::Bundle, xds::bootstrap::StaticSecret};
 
 use crate::network::{Kernel, Network};
 
@@ -15,6 +17,8 @@ pub struct Settings {
     pub workers: NonZeroUsize,
     /// Who this proxy is and whom it believes: the secrets `default` and `ROOTCA`. Without it, what names them is refused.
     pub workload: Option<Workload>,
+    /// Secrets from files, by the name that configuration asks for them; they come before those of the workload.
+    pub secrets: BTreeMap<SecretName, StaticSecret>,
     /// Servers to ask for names. Empty (the default): those of `/etc/resolv.conf`.
     pub name_servers: Vec<SocketAddr>,
     /// A PEM file that stands for the operating system's roots (`file-root:system`).
@@ -31,6 +35,7 @@ impl Default for Settings {
             network: Arc::new(Kernel),
             workers: available_parallelism().unwrap_or(NonZeroUsize::MIN),
             workload: None,
+            secrets: BTreeMap::new(),
             name_servers: Vec::new(),
             system_roots: None,
             stdout: None,

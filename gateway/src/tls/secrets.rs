@@ -4,7 +4,7 @@
 //! means nothing here is an error that says so, never an absent check.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -13,6 +13,7 @@ use certs::{FileWatcher, Identity, Live, Roots, Trust, Workload};
 use mesh::{
     SecretName,
     tls::{CertificateSource, TrustSource},
+    xds::bootstrap::StaticSecret,
 };
 
 /// The workload's own SVID (Istio's name).
@@ -29,6 +30,7 @@ const SYSTEM_ROOTS: &str = "file-root:system";
 /// Resolves references to secrets.
 pub(crate) struct Secrets {
     workload: Option<Workload>,
+    fixed: BTreeMap<SecretName, StaticSecret>,
     system_roots: Option<PathBuf>,
     files: Arc<FileWatcher>,
     /// Cells already made, so that a file is followed once and TLS sessions can be compared by their cells.
@@ -43,10 +45,17 @@ struct Known {
 }
 
 impl Secrets {
-    /// Secrets of a workload. `system_roots` stands for the operating system's roots if given.
-    pub(crate) fn new(workload: Option<Workload>, system_roots: Option<PathBuf>, files: Arc<FileWatcher>) -> Self {
+    /// Secrets of a workload, and `fixed` ones that come first. `system_roots` stands for the operating system's roots if
+    /// given.
+    pub(crate) fn new(
+        workload: Option<Workload>,
+        fixed: BTreeMap<SecretName, StaticSecret>,
+        system_roots: Option<PathBuf>,
+        files: Arc<FileWatcher>,
+    ) -> Self {
         Self {
             workload,
+            fixed,
             system_roots,
             files,
             known: Mutex::default(),
@@ -58,18 +67,23 @@ impl Secrets {
     /// # Errors
     /// In words for an operator.
     pub(crate) fn certificate(&self, source: &CertificateSource) -> Result<Arc<Live<Identity>>, String> {
-        match source {
-            CertificateSource::Files { chain, key } => self.certificate_files(chain, key),
-            CertificateSource::Sds(name) if name.as_str() == OWN => self.workload(name).map(|own| own.identity.clone()),
-            CertificateSource::Sds(name) => match name
-                .as_str()
-                .strip_prefix(FILE_CERTIFICATE)
-                .map(|rest| rest.split_once('~'))
-            {
-                Some(Some((chain, key))) => self.certificate_files(Path::new(chain), Path::new(key)),
-                Some(None) => Err(format!("secret {name}: expected {FILE_CERTIFICATE}<chain>~<key>")),
-                None => Err(unknown(name, "default or file-cert:<chain>~<key>")),
-            },
+        let name = match source {
+            CertificateSource::Files { chain, key } => return self.certificate_files(chain, key),
+            CertificateSource::Sds(name) => name,
+        };
+        match self.fixed.get(name) {
+            Some(StaticSecret::Certificate(CertificateSource::Files { chain, key })) => {
+                return self.certificate_files(chain, key);
+            }
+            Some(_) => return Err(format!("secret {name} is not a certificate")),
+            None if name.as_str() == OWN => return self.workload(name).map(|own| own.identity.clone()),
+            None => {}
+        }
+        let files = name.as_str().strip_prefix(FILE_CERTIFICATE);
+        match files.map(|files| files.split_once('~')) {
+            Some(Some((chain, key))) => self.certificate_files(Path::new(chain), Path::new(key)),
+            Some(None) => Err(format!("secret {name}: expected {FILE_CERTIFICATE}<chain>~<key>")),
+            None => Err(unknown(name, "default or file-cert:<chain>~<key>")),
         }
     }
 
@@ -78,11 +92,19 @@ impl Secrets {
     /// # Errors
     /// In words for an operator.
     pub(crate) fn trust(&self, source: &TrustSource) -> Result<Arc<Live<Trust>>, String> {
-        match source {
-            TrustSource::File(path) => self.root_file(path),
-            TrustSource::Sds(name) if name.as_str() == MESH_ROOTS => self.workload(name).map(|own| own.trust.clone()),
-            TrustSource::Sds(name) if name.as_str() == SYSTEM_ROOTS => self.system(),
-            TrustSource::Sds(name) => match name.as_str().strip_prefix(FILE_ROOTS) {
+        let name = match source {
+            TrustSource::File(path) => return self.root_file(path),
+            TrustSource::Sds(name) => name,
+        };
+        match self.fixed.get(name) {
+            Some(StaticSecret::Trust(path)) => return self.root_file(path),
+            Some(StaticSecret::Certificate(_)) => return Err(format!("secret {name} is not a set of roots")),
+            None => {}
+        }
+        match name.as_str() {
+            MESH_ROOTS => self.workload(name).map(|own| own.trust.clone()),
+            SYSTEM_ROOTS => self.system(),
+            other => match other.strip_prefix(FILE_ROOTS) {
                 Some(path) => self.root_file(Path::new(path)),
                 None => Err(unknown(name, "ROOTCA, file-root:system or file-root:<path>")),
             },

@@ -1,0 +1,217 @@
+//! Starting from an Envoy bootstrap file.
+//!
+//! The file is [`mesh::xds::bootstrap`]'s to read. Here it becomes [`Settings`], and the way to its control plane. The control
+//! plane's cluster is only that: no traffic can be routed to it.
+
+use std::net::SocketAddr;
+
+use certs::Workload;
+use mesh::{
+    ClusterName,
+    bundle::Bundle,
+    cluster::{Cluster, Discovery, Endpoint, EndpointAddress},
+    xds::bootstrap::{Bootstrap, BootstrapError},
+};
+
+use crate::{Settings, ads};
+
+/// What a bootstrap file asks for.
+pub struct Plan {
+    /// To start with.
+    pub settings: Settings,
+    /// To follow, if the configuration is not all static.
+    pub control: Option<ads::Settings>,
+    /// Where the admin interface shall listen.
+    pub admin: Option<SocketAddr>,
+}
+
+/// Why a bootstrap file cannot be started from.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// It cannot be read.
+    #[error(transparent)]
+    File(#[from] BootstrapError),
+    /// Two resources of one kind have the same name.
+    #[error("static_resources: {kind} {name:?} is there twice")]
+    Twice {
+        /// What kind.
+        kind: &'static str,
+        /// Which name.
+        name: String,
+    },
+    /// The control plane cannot be reached as it is described.
+    #[error("dynamic_resources.ads_config: cluster {cluster}: {reason}")]
+    Control {
+        /// Its cluster.
+        cluster: ClusterName,
+        /// Why not.
+        reason: &'static str,
+    },
+}
+
+impl Plan {
+    /// Reads a bootstrap file, JSON or YAML, for a proxy with this identity.
+    ///
+    /// # Errors
+    /// It cannot be started from.
+    pub fn read(text: &str, workload: Option<Workload>) -> Result<Self, PlanError> {
+        Self::of(Bootstrap::parse(text)?, workload)
+    }
+
+    fn of(mut bootstrap: Bootstrap, workload: Option<Workload>) -> Result<Self, PlanError> {
+        let control = control(&mut bootstrap, workload.as_ref())?;
+        Ok(Self {
+            settings: Settings {
+                workload,
+                name_servers: bootstrap.resolvers,
+                secrets: bootstrap.secrets,
+                fixed: fixed(bootstrap.listeners, bootstrap.clusters)?,
+                ..Settings::default()
+            },
+            control,
+            admin: bootstrap.admin,
+        })
+    }
+}
+
+fn fixed(listeners: Vec<mesh::listener::Listener>, clusters: Vec<Cluster>) -> Result<Bundle, PlanError> {
+    let twice = |kind, name: &str| PlanError::Twice {
+        kind,
+        name: name.to_owned(),
+    };
+    let mut bundle = Bundle::default();
+    for listener in listeners {
+        if let Some(listener) = bundle.listeners.insert(listener.name.clone(), listener) {
+            return Err(twice("listener", listener.name.as_str()));
+        }
+    }
+    for cluster in clusters {
+        if let Some(cluster) = bundle.clusters.insert(cluster.name.clone(), cluster) {
+            return Err(twice("cluster", cluster.name.as_str()));
+        }
+    }
+    Ok(bundle)
+}
+
+/// Takes the control plane's cluster out of the static ones and reads from it how to get there.
+fn control(bootstrap: &mut Bootstrap, workload: Option<&Workload>) -> Result<Option<ads::Settings>, PlanError> {
+    let Some(ads) = &bootstrap.ads else {
+        return Ok(None);
+    };
+    let refused = |reason| PlanError::Control {
+        cluster: ads.cluster.clone(),
+        reason,
+    };
+    let at = bootstrap
+        .clusters
+        .iter()
+        .position(|cluster| cluster.name == ads.cluster);
+    let cluster = bootstrap
+        .clusters
+        .remove(at.ok_or_else(|| refused("there is no static cluster of this name"))?);
+    Ok(Some(ads::Settings {
+        server: server(&cluster).ok_or_else(|| refused("expected exactly one endpoint"))?,
+        security: security(&cluster, workload).map_err(refused)?,
+        protocol: if ads.delta {
+            ads::Protocol::Delta
+        } else {
+            ads::Protocol::StateOfTheWorld
+        },
+        node_id: bootstrap.node.id.clone(),
+        node_cluster: bootstrap.node.cluster.clone(),
+        metadata: bootstrap.node.metadata.clone(),
+    }))
+}
+
+fn server(cluster: &Cluster) -> Option<String> {
+    let endpoint: &Endpoint = match &cluster.discovery {
+        Discovery::Static(endpoints) | Discovery::StrictDns(endpoints, _) => match endpoints.0.as_slice() {
+            [one] => one,
+            _ => return None,
+        },
+        Discovery::LogicalDns(endpoint, _) => endpoint,
+        Discovery::Eds { .. } | Discovery::OriginalDst => return None,
+    };
+    Some(match &endpoint.address {
+        EndpointAddress::Socket(address) => address.to_string(),
+        EndpointAddress::Name(name, port) => format!("{name}:{port}"),
+    })
+}
+
+fn security(cluster: &Cluster, workload: Option<&Workload>) -> Result<ads::Security, &'static str> {
+    let Some(tls) = &cluster.tls else {
+        return Ok(ads::Security::PlaintextOnLoopback);
+    };
+    let validation = tls.validation.as_ref().filter(|validation| !validation.sans.is_empty());
+    Ok(ads::Security::MutualTls {
+        workload: workload
+            .cloned()
+            .ok_or("TLS to the control plane needs a workload identity")?,
+        server: validation
+            .ok_or("its TLS settings must list the names that the control plane may have")?
+            .sans
+            .clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EDGE: &str = "
+node: {id: router~10.0.0.1~a.b~b.svc.cluster.local, cluster: egress, metadata: {NAMESPACE: b}}
+static_resources:
+  clusters:
+  - name: xds-grpc
+    type: STRICT_DNS
+    load_assignment:
+      cluster_name: xds-grpc
+      endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: localhost, port_value: 15010}}}}]}]
+  - name: a
+    type: STATIC
+    load_assignment: {cluster_name: a}
+dynamic_resources:
+  ads_config:
+    api_type: DELTA_GRPC
+    transport_api_version: V3
+    grpc_services: [{envoy_grpc: {cluster_name: xds-grpc}}]
+  cds_config: {ads: {}, resource_api_version: V3}
+  lds_config: {ads: {}, resource_api_version: V3}
+";
+
+    #[test]
+    fn the_control_plane_is_followed_and_not_routed_to() {
+        let plan = Plan::read(EDGE, None).unwrap();
+        let control = plan.control.unwrap();
+        assert_eq!(
+            (control.server.as_str(), control.protocol),
+            ("localhost:15010", ads::Protocol::Delta)
+        );
+        assert!(matches!(control.security, ads::Security::PlaintextOnLoopback));
+        assert_eq!(
+            (control.node_cluster.as_str(), &control.metadata["NAMESPACE"]),
+            ("egress", &"b".into())
+        );
+        let names: Vec<_> = plan.settings.fixed.clusters.keys().map(ClusterName::as_str).collect();
+        assert_eq!(names, ["a"]);
+    }
+
+    #[track_caller]
+    fn refused(text: &str, expect: &str) {
+        let error = Plan::read(text, None).err().unwrap().to_string();
+        assert!(error.contains(expect), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_started_from_is_named() {
+        refused(
+            &EDGE.replace("cluster_name: xds-grpc}}]", "cluster_name: other}}]"),
+            "cluster other: there is no static cluster",
+        );
+        refused(
+            &EDGE.replace("- name: a", "- name: xds-grpc"),
+            "there is no static cluster",
+        );
+        refused("node: {idd: x}", "idd");
+    }
+}
