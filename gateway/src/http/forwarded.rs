@@ -219,3 +219,42 @@ fn url_encoded(text: &str) -> String {
     }
     encoded
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::SystemTime};
+
+    use certs::{CaRequest, CertificateAuthority, LeafRequest, San};
+
+    use super::*;
+    use crate::{connection::TlsFacts, http::tests::plain};
+
+    const ALL: ClientCertDetails = ClientCertDetails { subject: true, cert: true, chain: false, dns: true, uri: true };
+
+    #[test]
+    fn a_peer_is_described_in_envoys_order() {
+        let now = SystemTime::now();
+        let ca = CertificateAuthority::root(&CaRequest::named("mesh"), now).unwrap();
+        let issue = |uri: &str| {
+            let request = LeafRequest::new([San::Uri(uri.to_owned()), San::Dns("a.test".to_owned())]);
+            ca.issue(&request, now).unwrap().leaf().clone()
+        };
+        let peer = issue("spiffe://td/ns/team-x/sa/test");
+        let tls = TlsFacts {
+            version: "TLSv1.3",
+            cipher: "TLS_AES_128_GCM_SHA256",
+            peer: Some(Peer { certificate: peer.clone(), chain: vec![peer.der.clone()] }),
+            local: Some(Arc::new(issue("spiffe://td/ns/istio-egress/sa/gateway"))),
+        };
+        let conn = Connection { tls: Some(tls), ..plain() };
+        let described = PeerDescription::default();
+        let value = described.of(&conn, ALL).unwrap();
+        let parts: Vec<_> = value.to_str().unwrap().split(';').collect();
+        assert_eq!(parts[0], "By=spiffe://td/ns/istio-egress/sa/gateway");
+        assert_eq!(parts[1], format!("Hash={}", peer.fingerprint()));
+        assert!(parts[2].starts_with("Cert=\"-----BEGIN%20CERTIFICATE-----%0A") && parts[2].ends_with("%0A\""));
+        assert_eq!(parts[3..], ["Subject=\"\"", "URI=spiffe://td/ns/team-x/sa/test", "DNS=a.test"]);
+        let brief = described.of(&conn, ClientCertDetails::default()).unwrap();
+        assert_eq!(brief.to_str().unwrap().split(';').count(), 2);
+    }
+}

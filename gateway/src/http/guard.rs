@@ -29,7 +29,10 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use crate::error::{BadRequest, ProxyError};
+use crate::{
+    error::{BadRequest, ProxyError},
+    limits,
+};
 use scanner::{Scanner, Stop};
 
 /// A stream whose reads are guarded.
@@ -46,6 +49,8 @@ pub(crate) struct Guarded<S> {
     head_timeout: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
     mode: Mode,
+    /// How long a client is listened to after our last byte.
+    linger: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +63,8 @@ enum Mode {
     Raw,
     /// Behind a violation.
     Stopped,
+    /// Behind our own last byte.
+    Lingering,
 }
 
 /// What the guard and the requests of its connection tell each other. Shared within one thread; atomic because hyper wants
@@ -97,6 +104,7 @@ impl<S> Guarded<S> {
             head_timeout: settings.timeouts.request_headers.filter(|timeout| !timeout.is_zero()),
             timer: None,
             mode: Mode::Guard,
+            linger: settings.timeouts.delayed_close.unwrap_or(limits::DELAYED_CLOSE),
         }
     }
 
@@ -124,7 +132,7 @@ impl<S> Guarded<S> {
     fn judge(&mut self, buf: &mut ReadBuf<'_>, start: usize) {
         match self.mode {
             Mode::Raw => {}
-            Mode::Stopped => buf.set_filled(start),
+            Mode::Stopped | Mode::Lingering => buf.set_filled(start),
             Mode::Guard if self.held.is_empty() => {
                 let read = &buf.filled()[start..];
                 let (passed, stop) = self.scanner.scan(read);
@@ -203,7 +211,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
                 this.hand_over(buf);
                 return Poll::Ready(Ok(()));
             }
-            if this.mode == Mode::Stopped {
+            if matches!(this.mode, Mode::Stopped | Mode::Lingering) {
                 // Not the end of the stream, which hyper would take for a client that is gone.
                 return Poll::Pending;
             }
@@ -216,14 +224,34 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             if buf.filled().len() > start {
                 return Poll::Ready(Ok(()));
             }
-            if matches!(this.mode, Mode::Wait(_)) && this.held.len() > crate::limits::BUFFER {
+            if matches!(this.mode, Mode::Wait(_)) && this.held.len() > limits::BUFFER {
                 return Poll::Pending;
             }
         }
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncRead + Unpin> Guarded<S> {
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.mode != Mode::Lingering {
+            self.mode = Mode::Lingering;
+            self.timer = Some(Box::pin(sleep(self.linger)));
+        }
+        if self.timer.as_mut().is_none_or(|timer| timer.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(());
+        }
+        let mut scratch = [0; 1024];
+        loop {
+            let mut buf = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => {}
+                Ok(()) | Err(_) => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
@@ -244,8 +272,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
+    /// Says that nothing more comes, then reads on for a while: closing at once with unread bytes would reset the connection,
+    /// and the client could lose the response that tells it why.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        self.poll_linger(cx).map(Ok)
     }
 }
 

@@ -67,10 +67,8 @@ impl PathRules {
         let path = decoded.as_deref().unwrap_or(path);
         let wants_dots = self.normalize && path.contains("/.");
         let wants_merge = self.merge_slashes && path.contains("//");
-        if wants_dots || wants_merge {
-            return Some(self.rebuild(path));
-        }
-        decoded
+        let rebuilt = (wants_dots || wants_merge).then(|| self.rebuild(path)).filter(|rebuilt| rebuilt != path);
+        rebuilt.or(decoded)
     }
 
     fn decode_needless(self, path: &str) -> Option<String> {

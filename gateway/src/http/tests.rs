@@ -1,14 +1,16 @@
 //! What the tests of the parts share.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use mesh::{
-    RouteConfigName,
+    ListenerName, RouteConfigName,
     listener::{
         Codec, EscapedSlashes, ForwardClientCert, Http, Http2Settings, HttpLimits, HttpTimeouts, RouteSource,
         ServerHeader, Underscores,
     },
 };
+
+use crate::{clock::Moment, connection::Connection, snapshot::ChainId};
 
 /// As istiod configures a gateway.
 pub(super) fn settings() -> Http {
@@ -36,5 +38,23 @@ pub(super) fn settings() -> Http {
         limits: HttpLimits::default(),
         timeouts: HttpTimeouts { stream_idle: Some(Duration::ZERO), ..HttpTimeouts::default() },
         access_logs: Vec::new(),
+    }
+}
+
+/// A connection without TLS, from loopback.
+pub(super) fn plain() -> Connection {
+    let local = SocketAddr::from(([127, 0, 0, 1], 8080));
+    Connection {
+        id: 0,
+        started: Moment::now(),
+        listener: ListenerName::parse("l").unwrap(),
+        chain: ChainId::NONE,
+        chain_name: None,
+        local,
+        remote: local,
+        original_destination: None,
+        sni: None,
+        alpn: None,
+        tls: None,
     }
 }

@@ -69,7 +69,7 @@ async fn bytes_behind_an_upgrade_wait_for_its_answer() {
 
 /// Feeds a stream to hyper through the guard; how many requests hyper saw, and how many of them the guard had refused.
 async fn serve(input: &[u8]) -> (u64, u64, Arc<Status>) {
-    let (mut client, server) = duplex(16);
+    let (client, server) = duplex(16);
     let guarded = Guarded::new(server, &settings());
     let status = guarded.status();
     let (seen, refused) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
@@ -82,17 +82,25 @@ async fn serve(input: &[u8]) -> (u64, u64, Arc<Status>) {
             // The body is read to its end, or to where it breaks.
             let _ = request.into_body().collect().await;
             status.answered(number, false);
-            Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+            let mut response = Response::new(Full::new(Bytes::new()));
+            if refusal {
+                response.headers_mut().insert("connection", http::HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
         }
     });
     let connection = http1::Builder::new().serve_connection(TokioIo::new(guarded), service);
-    let client = async {
+    let (mut reader, mut writer) = tokio::io::split(client);
+    let write = async {
         // The server may close first.
-        let _ = client.write_all(input).await;
-        let _ = client.shutdown().await;
-        let mut answers = Vec::new();
-        let _ = client.read_to_end(&mut answers).await;
+        let _ = writer.write_all(input).await;
+        let _ = writer.shutdown().await;
     };
+    let read = async {
+        let mut answers = Vec::new();
+        let _ = reader.read_to_end(&mut answers).await;
+    };
+    let client = async { tokio::join!(write, read) };
     let both = async { tokio::join!(connection, client) };
     let _ = timeout(Duration::from_secs(60), both).await.expect("the connection ends");
     (seen.get(), refused.get(), status)

@@ -130,7 +130,7 @@ fn a_body_that_breaks_its_framing_is_never_followed_by_a_request() {
 fn limits_are_those_configured() {
     let limits = HttpLimits { headers_kib: Some(1), header_count: Some(2) };
     let settings = Http { limits, ..settings() };
-    let mut scan = |input: String| Scanner::new(&settings).scan(input.as_bytes());
+    let scan = |input: String| Scanner::new(&settings).scan(input.as_bytes());
     let head = |fields: &str| format!("GET / HTTP/1.1\r\n{fields}\r\n");
     let too_large = Some(Stop::Refused(1, BadRequest::HeadersTooLarge));
     assert_eq!(scan(head("a: b\r\nc: d\r\n")).1, None);
@@ -142,7 +142,7 @@ fn limits_are_those_configured() {
 #[test]
 fn http_10_is_passed_where_it_is_accepted() {
     let settings = Http { accept_http_10: true, ..settings() };
-    let mut scan = |input: &str| Scanner::new(&settings).scan(input.as_bytes()).1;
+    let scan = |input: &str| Scanner::new(&settings).scan(input.as_bytes()).1;
     assert_eq!(scan("GET / HTTP/1.0\r\n\r\n"), None);
     assert_eq!(
         scan("GET / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n"),
