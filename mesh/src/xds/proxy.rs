@@ -1,6 +1,6 @@
 //! Who a proxy says it is to its control plane, in Istio's words: the node id and the metadata keys that are read there.
 //!
-//! Invariant: [`Proxy::node`] says everything that decides what the proxy gets, and nothing else.
+//! Invariant: [`Pod::node`] says everything that decides what the proxy gets, and nothing else.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -8,38 +8,36 @@ use serde_json::{Map, Value};
 
 use super::bootstrap::Node;
 
-/// A proxy and the workload it belongs to.
+/// Where a proxy runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proxy {
-    /// What it does.
-    pub role: Role,
-    /// The pod, unique in the namespace.
+pub struct Pod {
+    /// The name, unique in the namespace.
     pub name: String,
     /// The namespace.
     pub namespace: String,
     /// The service account, which its certificate must carry.
     pub service_account: String,
-    /// The workload's labels, for selectors.
+    /// The labels, for selectors.
     pub labels: BTreeMap<String, String>,
-    /// The address that others reach the workload at.
+    /// The address that others reach it at.
     pub address: IpAddr,
 }
 
 /// What a proxy does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Serves the `Gateway` resources that select it.
+    /// Serves the `Gateway` resources that select its pod.
     Gateway,
-    /// Serves one workload's own connections.
+    /// Serves the connections that its pod's application makes.
     Sidecar {
         /// How they reach it.
         interception: Interception,
-        /// The loopback port of the explicit proxy, if there is to be one.
+        /// The loopback port of the explicit proxy. `None`: the mesh's, if the mesh has one.
         http_proxy_port: Option<u16>,
     },
 }
 
-/// How a workload's connections reach its sidecar.
+/// How an application's connections reach its sidecar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Interception {
     /// The kernel redirects them.
@@ -52,19 +50,19 @@ pub enum Interception {
 /// The domain of a cluster's services.
 const CLUSTER_DOMAIN: &str = "cluster.local";
 
-impl Proxy {
-    /// The node of an ADS stream's first request.
-    pub fn node(&self) -> Node {
+impl Pod {
+    /// The node of an ADS stream's first request, for the pod's proxy.
+    pub fn node(&self, role: Role) -> Node {
         let namespace = &self.namespace;
         Node {
             id: format!(
                 "{}~{}~{}.{namespace}~{namespace}.svc.{CLUSTER_DOMAIN}",
-                self.role.word(),
+                role.word(),
                 self.address,
                 self.name
             ),
             cluster: format!("{}.{namespace}", self.application()),
-            metadata: self.metadata(),
+            metadata: self.metadata(role),
         }
     }
 
@@ -73,7 +71,7 @@ impl Proxy {
         self.labels.get("app").unwrap_or(&self.name)
     }
 
-    fn metadata(&self) -> Map<String, Value> {
+    fn metadata(&self, role: Role) -> Map<String, Value> {
         let labels: Map<_, _> = self
             .labels
             .iter()
@@ -87,7 +85,7 @@ impl Proxy {
         if let Role::Sidecar {
             interception,
             http_proxy_port,
-        } = self.role
+        } = role
         {
             metadata.insert("INTERCEPTION_MODE".into(), interception.word().into());
             if let Some(port) = http_proxy_port {
@@ -123,9 +121,8 @@ mod tests {
 
     use super::*;
 
-    fn proxy(role: Role) -> Proxy {
-        Proxy {
-            role,
+    fn pod() -> Pod {
+        Pod {
             name: "test-1".into(),
             namespace: "team-x".into(),
             service_account: "test".into(),
@@ -136,11 +133,10 @@ mod tests {
 
     #[test]
     fn a_sidecar_says_how_connections_reach_it() {
-        let node = proxy(Role::Sidecar {
+        let node = pod().node(Role::Sidecar {
             interception: Interception::Redirect,
             http_proxy_port: Some(15080),
-        })
-        .node();
+        });
         let expected = json!({
             "NAMESPACE": "team-x", "SERVICE_ACCOUNT": "test", "LABELS": {"app": "shop"}, "INSTANCE_IPS": "10.1.0.17",
             "INTERCEPTION_MODE": "REDIRECT", "HTTP_PROXY_PORT": "15080",
@@ -152,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_gateway_says_nothing_about_interception() {
-        let node = proxy(Role::Gateway).node();
+        let node = pod().node(Role::Gateway);
         let expected = json!({
             "NAMESPACE": "team-x", "SERVICE_ACCOUNT": "test", "LABELS": {"app": "shop"}, "INSTANCE_IPS": "10.1.0.17",
         });
