@@ -99,7 +99,7 @@ pub(super) async fn forward(
     let timers = Timers::new(trail.started().instant, to, &context.chain.settings.timeouts, upload.clone());
     let purpose = purpose(cluster, &head);
     let (is_grpc, client) = (head.is_grpc(), head.version);
-    let parts = Some(outbound(head, http2)?);
+    let parts = Some(outbound(head, http2, upload.is_some())?);
     let mut exchange =
         Exchange { context, resolved, cluster, to, parts, upload, timers, purpose, http2, is_grpc, client };
     let attempt = exchange.run(trail).await?;
@@ -278,12 +278,16 @@ fn purpose(cluster: &Cluster, head: &Head) -> Purpose {
 }
 
 /// The head in the form of the upstream's HTTP version.
-fn outbound(head: Head, http2: bool) -> Result<Parts, ProxyError> {
+fn outbound(head: Head, http2: bool, has_body: bool) -> Result<Parts, ProxyError> {
     let Head { method, authority, target, mut headers, scheme, upgrade, .. } = head;
     let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
     let uri = if http2 { absolute(&scheme, &authority, target)? } else { Uri::from(target) };
     if !http2 {
         headers.insert(HOST, authority);
+        if has_body && !headers.contains_key(header::CONTENT_LENGTH) {
+            // Without this hyper takes a body of unknown length that comes with GET for none.
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         if let Some(upgrade) = upgrade {
             hop::set_upgrade(&mut headers, upgrade);
         }

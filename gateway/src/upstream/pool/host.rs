@@ -40,6 +40,8 @@ pub(crate) struct HostPool {
     connecting: RefCell<Option<Connecting>>,
     /// Connections there are or are being made, in use or not.
     open: Cell<usize>,
+    /// Streams that the peer takes on one HTTP/2 connection, as far as it has said.
+    max_streams: Rc<Cell<usize>>,
     /// A connection became free or was closed.
     freed: Notify,
     /// Nothing is kept any more.
@@ -66,7 +68,6 @@ pub(crate) struct Http2 {
     pub(super) sender: http2::SendRequest<RequestBody>,
     pub(super) local: SocketAddr,
     active: Cell<usize>,
-    /// What the peer allows.
     max: Rc<Cell<usize>>,
     idle_since: Cell<Instant>,
 }
@@ -95,6 +96,7 @@ impl HostPool {
             shared: RefCell::default(),
             connecting: RefCell::default(),
             open: Cell::new(0),
+            max_streams: Rc::new(Cell::new(limits::HTTP2_FIRST_STREAMS)),
             freed: Notify::new(),
             retired: Cell::new(false),
         }
@@ -187,7 +189,7 @@ impl HostPool {
         let tasks = drain.clone();
         let connecting = async move {
             let made = match connect::connect(&*network, &cluster, &host, &purpose).await {
-                Ok(connected) => http2(connected, open, &drain).await.map(Rc::new),
+                Ok(connected) => http2(connected, open, pool.max_streams.clone(), &drain).await.map(Rc::new),
                 Err(error) => Err(error),
             };
             pool.connecting.take();
@@ -286,18 +288,22 @@ async fn http1(connected: Connected, open: Open, drain: &Drain) -> Result<Http1,
     Ok(Http1 { sender, local: connected.local, idle_since: Instant::now() })
 }
 
-async fn http2(connected: Connected, open: Open, drain: &Drain) -> Result<Http2, ConnectError> {
+async fn http2(
+    connected: Connected,
+    open: Open,
+    max: Rc<Cell<usize>>,
+    drain: &Drain,
+) -> Result<Http2, ConnectError> {
     let mut builder = http2::Builder::new(LocalExecutor(drain.clone()));
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
-        .initial_max_send_streams(limits::HTTP2_FIRST_STREAMS)
+        .initial_max_send_streams(max.get())
         .max_header_list_size(limits::HEADER_BYTES)
         .max_send_buf_size(limits::HTTP2_SEND_BUFFER)
         .max_local_error_reset_streams(limits::HTTP2_LOCAL_RESETS);
     let (sender, mut connection) = builder.handshake(TokioIo::new(connected.io)).await.map_err(failed)?;
-    let max = Rc::new(Cell::new(limits::HTTP2_FIRST_STREAMS));
     let seen = max.clone();
     drain.spawn(async move {
         let _ = poll_fn(|cx| {
