@@ -53,7 +53,7 @@ pub fn compile(world: &World, mesh: &MeshConfig, node: &Node) -> (Bundle, Vec<Di
         node,
         scope: &scope,
     };
-    let (mut bundle, mut notes) = (Bundle::default(), Notes::default());
+    let (mut bundle, mut notes) = (Bundle::default(), Notes::new(world.problems()));
     cluster::add_all(cx, &mut bundle, &mut notes);
     match node.role {
         Role::Gateway => gateway::add_all(cx, &mut bundle, &mut notes),

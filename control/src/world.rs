@@ -12,14 +12,16 @@ use std::{
 use mesh::host::HostPattern;
 
 use crate::{
-    diag::{Code, Diagnostic, Severity},
+    diag::{Code, Diagnostic},
     istio::{
-        FieldPath, Kind, Object, Objects,
+        FieldPath, Kind, Object, Objects, Report,
         authorization_policy::AuthorizationPolicy,
         destination_rule::DestinationRule,
         gateway::Gateway,
         kubernetes::{self, EndpointSlice},
         metadata::selects,
+        peer_authentication::{MutualTlsMode, PeerAuthentication},
+        scalar::Port,
         service_entry::ServiceEntry,
         sidecar::Sidecar,
         virtual_service::VirtualService,
@@ -60,6 +62,7 @@ pub struct World {
     rules: HashMap<String, HostIndex<Ruled>>,
     sidecars: HashMap<String, Vec<Of<Sidecar>>>,
     policies: HashMap<String, Vec<Of<AuthorizationPolicy>>>,
+    peer_authentications: HashMap<String, Vec<Of<PeerAuthentication>>>,
     problems: Vec<Diagnostic>,
 }
 
@@ -84,6 +87,7 @@ impl World {
             kubernetes_services: grouped(objects, namespace_of),
             sidecars: grouped(objects, namespace_of),
             policies: grouped(objects, namespace_of),
+            peer_authentications: grouped(objects, namespace_of),
             gateways: sorted(objects),
             ..Self::default()
         };
@@ -136,6 +140,26 @@ impl World {
                 .as_ref()
                 .is_none_or(|all| selects(&all.match_labels, labels))
         })
+    }
+
+    /// Whether a workload's port takes mutual TLS, and the PeerAuthentication that says so: one that selects the workload, else
+    /// its namespace's, else the mesh's. `None`: none says anything, which means either.
+    pub fn mutual_tls(
+        &self,
+        namespace: &str,
+        root: &str,
+        labels: &BTreeMap<String, String>,
+        port: u16,
+    ) -> Option<(MutualTlsMode, &Of<PeerAuthentication>)> {
+        let of = |namespace: &str| self.peer_authentications.get(namespace).into_iter().flatten();
+        let selector = |policy: &Of<PeerAuthentication>| policy.selector.clone().unwrap_or_default().match_labels;
+        let selecting = of(namespace).find(|policy| !selector(policy).is_empty() && selects(&selector(policy), labels));
+        let of_namespace = of(namespace).find(|policy| selector(policy).is_empty());
+        let of_mesh = of(root).find(|policy| selector(policy).is_empty());
+        let levels = [selecting, of_namespace, of_mesh].into_iter().flatten();
+        levels
+            .map(|policy| (mode(policy, port), policy))
+            .find(|(mode, _)| *mode != MutualTlsMode::Unset)
     }
 
     /// The Kubernetes Services that select a workload, oldest first, each with its endpoints.
@@ -193,7 +217,7 @@ impl World {
         for entry in sorted::<ServiceEntry>(objects) {
             match Service::of_entry(&entry) {
                 Ok(services) => services.into_iter().for_each(|service| self.add_service(service)),
-                Err(unserved) => self.problems.push(not_served(entry.object(), &unserved)),
+                Err(unserved) => self.problems.extend(not_served(entry.object(), &unserved)),
             }
         }
     }
@@ -239,6 +263,16 @@ impl World {
     }
 }
 
+/// What a PeerAuthentication says for a port.
+fn mode(policy: &PeerAuthentication, port: u16) -> MutualTlsMode {
+    let of_port = Port::new(port).and_then(|port| policy.port_level_mtls.get(&port));
+    let modes = [of_port, policy.mtls.as_ref()].into_iter().flatten();
+    modes
+        .map(|mtls| mtls.mode)
+        .find(|mode| *mode != MutualTlsMode::Unset)
+        .unwrap_or_default()
+}
+
 fn namespace_of<K>(object: &Of<K>) -> Option<String> {
     Some(object.namespace().to_owned())
 }
@@ -263,16 +297,14 @@ fn grouped<K: Kind, G: std::hash::Hash + Eq>(
     groups
 }
 
-fn not_served(object: &Object, unserved: &service::Unserved) -> Diagnostic {
+fn not_served(object: &Object, unserved: &service::Unserved) -> Vec<Diagnostic> {
     let spec = FieldPath::ROOT.field("spec");
-    let field = spec.field(unserved.field);
-    Diagnostic {
-        location: Some(object.locate(&field)),
-        object: Some(object.id.clone()),
-        field: field.to_string(),
-        code: Code::NotImplemented,
-        severity: Severity::Error,
-        message: unserved.message.clone(),
-        advice: Some(unserved.advice.to_owned()),
-    }
+    let mut report = Report::new(object);
+    report.error(
+        Code::NotImplemented,
+        &spec.field(unserved.field),
+        unserved.message.as_str(),
+        unserved.advice,
+    );
+    report.into_diagnostics()
 }

@@ -86,7 +86,7 @@ fn route_config(cx: Context<'_>, routes: &MeshRoutes<'_>, notes: &mut Notes) -> 
         }
     }
     for port in cx.ports().filter(|port| port.port.protocol.is_tls()) {
-        for target in tunnels(cx, port, routes, notes) {
+        for target in routes.tls(cx, port, notes).into_targets() {
             for name in &target.names {
                 let domain = Domain {
                     host: name.clone(),
@@ -107,15 +107,6 @@ fn route_config(cx: Context<'_>, routes: &MeshRoutes<'_>, notes: &mut Notes) -> 
         virtual_hosts,
         // The port is part of the question here.
         ignore_port_in_host_matching: false,
-    }
-}
-
-fn tunnels<'a>(cx: Context<'a>, port: Port<'a>, routes: &MeshRoutes<'a>, notes: &mut Notes) -> Vec<TlsTarget<'a>> {
-    let targets = routes.tls(cx, port, notes);
-    if targets.is_empty() {
-        port.tls_target(cx).into_iter().collect()
-    } else {
-        targets
     }
 }
 

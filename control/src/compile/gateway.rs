@@ -19,13 +19,15 @@ use super::{
     names,
     notes::{Notes, Problem},
     route::{self, Binding},
-    tls, virtual_host,
+    tls,
+    virtual_host::{self, ServerHosts},
 };
 use crate::{
     diag::Code,
     istio::{
         FieldPath,
         gateway::{Gateway, Server, ServerTlsMode},
+        peer_authentication::MutualTlsMode,
         scalar::Protocol,
     },
     world::Of,
@@ -58,6 +60,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Adds listeners and routes.
 pub(super) fn add_all(cx: Context<'_>, bundle: &mut Bundle, notes: &mut Notes) {
     for (port, servers) in servers_by_port(cx, notes) {
+        compare_with_mutual_tls(cx, port, &servers, notes);
         let plain: Vec<_> = servers
             .iter()
             .copied()
@@ -100,6 +103,28 @@ fn servers_by_port<'a>(cx: Context<'a>, notes: &mut Notes) -> BTreeMap<u16, Vec<
         }
     }
     ports
+}
+
+/// A PeerAuthentication governs what sidecars accept; a gateway's TLS is what its servers say. Whoever expects otherwise is told.
+fn compare_with_mutual_tls(cx: Context<'_>, port: u16, servers: &[Served<'_>], notes: &mut Notes) {
+    let (namespace, root) = (&cx.node.namespace, &cx.mesh.root_namespace);
+    let Some((mode, policy)) = cx.world.mutual_tls(namespace, root, &cx.node.labels, port) else {
+        return;
+    };
+    for served in servers {
+        let (expected, does) = match (mode, served.kind) {
+            (MutualTlsMode::Strict, Kind::PlainHttp) => ("STRICT", "takes plain HTTP all the same"),
+            (MutualTlsMode::Disable, Kind::MutualHttp) => ("DISABLE", "demands mutual TLS all the same"),
+            _ => continue,
+        };
+        let (owner, name) = (policy.namespace(), policy.name());
+        let message = format!("PeerAuthentication {owner}/{name} has mode {expected}, and this server {does}");
+        let spec = FieldPath::ROOT.field("spec");
+        let servers = spec.field("servers");
+        let server = servers.index(served.index);
+        let advice = "a gateway's TLS is set by its servers; change tls.mode here";
+        notes.warning(served.gateway.object(), &server, Code::Questionable, message, advice);
+    }
 }
 
 fn kind(server: &Server) -> Result<Kind, Problem> {
@@ -220,6 +245,10 @@ fn mutual_chain(
         note(notes, served.gateway, served.index, problem);
         return None;
     }
+    if let Err(problem) = route::distinguishable(&hosts) {
+        note(notes, served.gateway, served.index, problem);
+        return None;
+    }
     let config = virtual_host::of_servers(cx, routes.clone(), &[*served], notes);
     bundle.routes.insert(routes.clone(), config);
     let mut chain = http_chain(
@@ -269,12 +298,13 @@ fn passthrough_chains(
 ) -> Vec<FilterChain> {
     let rbac = cx.rbac(authz::Layer::Tcp, notes);
     let binding = served.binding();
+    let hosts = ServerHosts::new(served);
     let mut chains = Vec::new();
     for routed in cx.world.bound_to(served.gateway, &cx.node.namespace) {
-        if virtual_host::served_hosts(served, routed).is_empty() {
+        if hosts.narrow(routed).is_empty() {
             continue;
         }
-        for target in route::tls_targets(cx, routed, binding, notes) {
+        for target in route::tls_targets(cx, routed, binding, notes).unwrap_or_default() {
             if let Some(name) = target.names.iter().find(|name| taken.contains(name)) {
                 let message = format!("server name {name} is taken by an older route on port {}", binding.port);
                 let tls = FieldPath::ROOT.field("spec");

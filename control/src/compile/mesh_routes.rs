@@ -1,5 +1,7 @@
 //! What sidecars do for a service: the VirtualServices that speak of it, and its own cluster where none does.
 
+use std::collections::HashSet;
+
 use mesh::{
     host::HostPattern,
     listener::Protocol,
@@ -14,7 +16,7 @@ use super::{
 };
 use crate::{
     istio::virtual_service::VirtualService,
-    world::{HostIndex, Of, Registry, Service, ServicePort},
+    world::{HostIndex, Of, Registry, Service, ServicePort, Settings},
 };
 
 /// A port of a visible service.
@@ -30,6 +32,15 @@ pub(super) struct MeshRoutes<'a> {
     by_host: HostIndex<&'a Of<VirtualService>>,
     /// Hosts in the order of their VirtualServices.
     hosts: Vec<(HostPattern, &'a Of<VirtualService>)>,
+}
+
+/// Where TLS connections for a service go.
+#[derive(Debug)]
+pub(super) enum TlsRouting<'a> {
+    /// Where VirtualServices say.
+    Routed(Vec<TlsTarget<'a>>),
+    /// To the service itself.
+    Direct(TlsTarget<'a>),
 }
 
 /// The port where a VirtualService also serves hosts that are not in the registry.
@@ -50,19 +61,22 @@ impl<'a> MeshRoutes<'a> {
         routes
     }
 
-    /// Where TLS connections for a service go, by server name. Empty: no VirtualService says.
-    pub(super) fn tls(&self, cx: Context<'a>, port: Port<'_>, notes: &mut Notes) -> Vec<TlsTarget<'a>> {
+    /// Where TLS connections for a service go, by server name: where the first VirtualService that speaks of them says, the one
+    /// with the most specific host first; else to the service itself. One that is broken leaves its host without a way, rather
+    /// than with one that goes around it.
+    pub(super) fn tls(&self, cx: Context<'a>, port: Port<'_>, notes: &mut Notes) -> TlsRouting<'a> {
         let binding = Binding {
             gateway: None,
             port: port.port.number,
         };
         for routed in self.by_host.covering(&port.service.host).flatten() {
-            let targets = route::tls_targets(cx, routed, binding, notes);
-            if !targets.is_empty() {
-                return targets;
+            match route::tls_targets(cx, routed, binding, notes) {
+                Some(targets) if targets.is_empty() => {}
+                Some(targets) => return TlsRouting::Routed(targets),
+                None => return TlsRouting::Routed(vec![port.closed()]),
             }
         }
-        Vec::new()
+        TlsRouting::Direct(port.tls_target(cx))
     }
 
     /// The virtual hosts of the services on a port, and on port 80 of the hosts that only VirtualServices know.
@@ -110,23 +124,23 @@ impl<'a> MeshRoutes<'a> {
             gateway: None,
             port: HTTP_PORT,
         };
+        let registered: HashSet<_> = services.iter().map(|port| &port.service.host).collect();
         let known = |host: &HostPattern| match host {
-            HostPattern::Exact(_) => services.iter().any(|port| port.service.host == *host),
-            HostPattern::Suffix(_) | HostPattern::Any => services.iter().any(|port| host.covers(&port.service.host)),
+            HostPattern::Exact(_) => registered.contains(host),
+            HostPattern::Suffix(_) | HostPattern::Any => registered.iter().any(|service| host.covers(service)),
         };
-        let mut hosts: Vec<VirtualHost> = Vec::new();
+        let (mut hosts, mut done) = (Vec::new(), HashSet::new());
         for (host, routed) in self.hosts.iter().filter(|(host, _)| !known(host)) {
             let routes = route::http_routes(cx, routed, binding, notes).unwrap_or_default();
-            let name = format!("{host}:{HTTP_PORT}");
-            if !routes.is_empty() && hosts.iter().all(|known| known.name != name) {
-                hosts.push(virtual_host(name, vec![host.clone()], routes));
+            if !routes.is_empty() && done.insert(host) {
+                hosts.push(virtual_host(format!("{host}:{HTTP_PORT}"), vec![host.clone()], routes));
             }
         }
         hosts
     }
 }
 
-impl<'a> Port<'a> {
+impl Port<'_> {
     /// `example.com:80`.
     pub(super) fn name(&self) -> String {
         format!("{}:{}", self.service.host, self.port.number)
@@ -150,18 +164,37 @@ impl<'a> Port<'a> {
 
     /// Every connection of a listener to this service.
     pub(super) fn tcp_proxy(&self, cx: Context<'_>) -> Protocol {
-        let settings = cx.rules(self.service).settings(self.port.number, None);
-        let cluster = names::cluster(self.port.number, "", &self.service.host);
-        let cluster = cluster.unwrap_or_else(|_| names::fixed_cluster(names::BLACK_HOLE));
-        http::tcp_proxy(cx, WeightedClusters::one(cluster), settings)
+        let target = self.tls_target(cx);
+        http::tcp_proxy(cx, target.clusters, target.settings)
     }
 
-    /// Connections whose server name is the service's host.
-    pub(super) fn tls_target(&self, cx: Context<'a>) -> Option<TlsTarget<'a>> {
-        Some(TlsTarget {
+    /// Connections whose server name is the service's host, to the service itself.
+    fn tls_target<'c>(&self, cx: Context<'c>) -> TlsTarget<'c> {
+        // The name of a cluster without a subset is short enough.
+        let cluster = names::cluster(self.port.number, "", &self.service.host);
+        TlsTarget {
             names: vec![self.service.host.clone()],
-            clusters: WeightedClusters::one(names::cluster(self.port.number, "", &self.service.host).ok()?),
+            clusters: WeightedClusters::one(cluster.unwrap_or_else(|_| names::fixed_cluster(names::BLACK_HOLE))),
             settings: cx.rules(self.service).settings(self.port.number, None),
-        })
+        }
+    }
+
+    /// Connections whose server name is the service's host, to nowhere.
+    fn closed<'c>(&self) -> TlsTarget<'c> {
+        TlsTarget {
+            names: vec![self.service.host.clone()],
+            clusters: WeightedClusters::one(names::fixed_cluster(names::BLACK_HOLE)),
+            settings: Settings::default(),
+        }
+    }
+}
+
+impl<'a> TlsRouting<'a> {
+    /// The targets, whoever says so.
+    pub(super) fn into_targets(self) -> Vec<TlsTarget<'a>> {
+        match self {
+            Self::Routed(targets) => targets,
+            Self::Direct(target) => vec![target],
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! What compiling has to say about objects.
 
 use crate::{
-    diag::{Code, Diagnostic, Severity},
-    istio::{FieldPath, Object},
+    diag::{Code, Diagnostic},
+    istio::{FieldPath, Object, Report},
 };
 
 /// Diagnostics, collected.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Notes(Vec<Diagnostic>);
 
 /// Something wrong inside one object, before it is known where the object is.
@@ -38,6 +38,11 @@ impl Problem {
 }
 
 impl Notes {
+    /// With what is known before compiling begins.
+    pub(super) fn new(known: &[Diagnostic]) -> Self {
+        Self(known.to_vec())
+    }
+
     /// The object, or the part of it the field names, is not applied.
     pub(super) fn error(
         &mut self,
@@ -47,7 +52,9 @@ impl Notes {
         message: impl Into<String>,
         advice: &str,
     ) {
-        self.add(Severity::Error, object, field, code, message.into(), advice);
+        let mut report = Report::new(object);
+        report.error(code, field, message, advice);
+        self.0.extend(report.into_diagnostics());
     }
 
     /// The object is applied, and probably does not do what it should.
@@ -59,7 +66,9 @@ impl Notes {
         message: impl Into<String>,
         advice: &str,
     ) {
-        self.add(Severity::Warning, object, field, code, message.into(), advice);
+        let mut report = Report::new(object);
+        report.warning(code, field, message, advice);
+        self.0.extend(report.into_diagnostics());
     }
 
     /// A part of an object is not applied.
@@ -73,25 +82,5 @@ impl Notes {
         all.sort();
         all.dedup();
         all
-    }
-
-    fn add(
-        &mut self,
-        severity: Severity,
-        object: &Object,
-        field: &FieldPath<'_>,
-        code: Code,
-        message: String,
-        advice: &str,
-    ) {
-        self.0.push(Diagnostic {
-            location: Some(object.locate(field)),
-            object: Some(object.id.clone()),
-            field: field.to_string(),
-            code,
-            severity,
-            message,
-            advice: Some(advice.to_owned()),
-        });
     }
 }

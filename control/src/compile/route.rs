@@ -23,7 +23,7 @@ use crate::{
         scope::GatewayRef,
         virtual_service::{
             Destination, Headers, HttpMatch, HttpRedirect, HttpRetry, HttpRoute, ResponseBody, StringMatch, TlsMatch,
-            ValueMatch, VirtualService,
+            TlsRoute, ValueMatch, VirtualService,
         },
     },
     world::{Of, Settings},
@@ -98,38 +98,26 @@ pub(super) fn http_routes(
     Some(routes)
 }
 
-/// The targets of a VirtualService's `tls` for one binding. What is wrong with an entry is noted; the entry is left out.
+/// The targets of a VirtualService's `tls` for one binding. `None`: something is wrong with it, which is noted.
 pub(super) fn tls_targets<'a>(
     cx: Context<'a>,
     service: &'a Of<VirtualService>,
     binding: Binding<'_>,
     notes: &mut Notes,
-) -> Vec<TlsTarget<'a>> {
+) -> Option<Vec<TlsTarget<'a>>> {
     let mut targets = Vec::new();
     for (index, entry) in service.tls.iter().enumerate() {
-        let applied = entry
-            .matches
-            .iter()
-            .filter(|matches| tls_applies(cx, service, matches, binding));
-        let mut applied = applied.peekable();
-        if applied.peek().is_none() {
-            continue;
-        }
-        let destinations = entry.route.iter().map(|to| (&to.destination, to.weight));
-        match weighted(cx, service, destinations, binding.port) {
-            Ok((clusters, settings)) => targets.extend(applied.map(|matches| TlsTarget {
-                names: server_names(service, matches),
-                clusters: clusters.clone(),
-                settings,
-            })),
+        match tls_entry(cx, service, entry, binding) {
+            Ok(more) => targets.extend(more),
             Err(problem) => {
                 let spec = FieldPath::ROOT.field("spec");
                 let tls = spec.field("tls");
                 notes.problem(service.object(), &tls.index(index), problem);
+                return None;
             }
         }
     }
-    targets
+    Some(targets)
 }
 
 /// The route to a service that no VirtualService speaks of.
@@ -139,6 +127,18 @@ pub(super) fn default_route(cluster: ClusterName) -> Route {
         "default",
         RouteAction::Forward(Box::new(forward(WeightedClusters::one(cluster), retry))),
     )
+}
+
+/// Whether TLS connections can be told apart by these names: Envoy knows wildcards of whole labels only.
+pub(super) fn distinguishable<'a>(names: impl IntoIterator<Item = &'a HostPattern>) -> Result<(), Problem> {
+    let partial = |name: &&HostPattern| matches!(name, HostPattern::Suffix(suffix) if !suffix.starts_with('.'));
+    match names.into_iter().find(partial) {
+        None => Ok(()),
+        Some(name) => Err(Problem::not_implemented(
+            format!("server name {name} is not implemented: a wildcard stands for whole labels"),
+            "use *. and the rest of the name",
+        )),
+    }
 }
 
 /// A route for every request, without conditions.
@@ -184,6 +184,31 @@ pub(super) fn takes_everything(route: &Route) -> bool {
         PathMatch::Exact(_) | PathMatch::Connect => false,
     };
     every_path && matches.headers.is_empty() && matches.query.is_empty()
+}
+
+fn tls_entry<'a>(
+    cx: Context<'a>,
+    service: &'a Of<VirtualService>,
+    entry: &'a TlsRoute,
+    binding: Binding<'_>,
+) -> Result<Vec<TlsTarget<'a>>, Problem> {
+    let applied = entry
+        .matches
+        .iter()
+        .filter(|matches| tls_applies(cx, service, matches, binding));
+    let names: Vec<_> = applied.map(|matches| server_names(service, matches)).collect();
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    distinguishable(names.iter().flatten())?;
+    let destinations = entry.route.iter().map(|to| (&to.destination, to.weight));
+    let (clusters, settings) = weighted(cx, service, destinations, binding.port)?;
+    let target = |names| TlsTarget {
+        names,
+        clusters: clusters.clone(),
+        settings,
+    };
+    Ok(names.into_iter().map(target).collect())
 }
 
 fn entry_routes(

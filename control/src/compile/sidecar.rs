@@ -22,7 +22,7 @@ use mesh::{
 use super::{
     Context, cluster, explicit, gateway,
     http::{self, Peer},
-    mesh_routes::{MeshRoutes, Port},
+    mesh_routes::{MeshRoutes, Port, TlsRouting},
     names,
     notes::Notes,
     route,
@@ -215,17 +215,16 @@ fn add_tls_chains(
 ) {
     let mut taken = BTreeSet::new();
     for port in &plan.tls {
-        let targets = routes.tls(cx, *port, notes);
-        if targets.is_empty() && alone && plan.tls.len() == 1 && plan.rest.is_none() {
+        let routing = routes.tls(cx, *port, notes);
+        if matches!(routing, TlsRouting::Direct(_)) && alone && plan.tls.len() == 1 && plan.rest.is_none() {
             listener.filter_chains.push(chain(port.tcp_proxy(cx)));
             continue;
         }
-        let targets = if targets.is_empty() {
-            port.tls_target(cx).into_iter().collect()
-        } else {
-            targets
-        };
-        for target in targets {
+        for target in routing.into_targets() {
+            if let Err(problem) = route::distinguishable(&target.names) {
+                notes.problem(&port.service.object, &FieldPath::ROOT.field("spec"), problem);
+                continue;
+            }
             if let Some(name) = target.names.iter().find(|name| taken.contains(*name)) {
                 crowded(notes, *port, &format!("server name {name} is another service's"));
                 continue;

@@ -3,7 +3,7 @@
 //! A host that several VirtualServices speak of has the routes of all, oldest first, those that take everything last. Hosts
 //! with the same routes share a virtual host.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use mesh::{
     RouteConfigName,
@@ -12,12 +12,23 @@ use mesh::{
 };
 
 use super::{Context, gateway::Served, notes::Notes, route};
-use crate::{istio::virtual_service::VirtualService, world::Of};
+use crate::{
+    istio::{scope::NamespaceScope, virtual_service::VirtualService},
+    world::{HostIndex, Of},
+};
 
 /// Routes of one VirtualService at one server, with the server they are for.
 struct Contribution {
     routes: Vec<Route>,
     port: u16,
+}
+
+/// The hosts of a server, with the namespaces whose VirtualServices may serve them.
+#[derive(Debug)]
+pub(super) struct ServerHosts {
+    own_namespace: String,
+    index: HostIndex<NamespaceScope>,
+    all: Vec<(HostPattern, NamespaceScope)>,
 }
 
 /// Hosts in the order they were first spoken of, each with the numbers of what contributes to it.
@@ -37,8 +48,9 @@ pub(super) fn of_servers(
     let mut hosts = Hosts::default();
     let mut contributions = Vec::new();
     for served in servers {
+        let server_hosts = ServerHosts::new(served);
         for routed in cx.world.bound_to(served.gateway, &cx.node.namespace) {
-            let narrowed = served_hosts(served, routed);
+            let narrowed = server_hosts.narrow(routed);
             if narrowed.is_empty() {
                 continue;
             }
@@ -81,31 +93,42 @@ pub(super) fn virtual_host(name: String, hosts: Vec<HostPattern>, routes: Vec<Ro
     }
 }
 
-/// The hosts of a VirtualService that a server serves; where one is a wildcard, the narrower of the two.
-pub(super) fn served_hosts(served: &Served<'_>, routed: &Of<VirtualService>) -> Vec<HostPattern> {
-    let own = served.gateway.namespace();
-    let open = served
-        .server
-        .hosts
-        .iter()
-        .filter(|scoped| scoped.namespace.contains(routed.namespace(), own));
-    let open: Vec<_> = open.map(|scoped| scoped.host.in_namespace(own)).collect();
-    let mut hosts = Vec::new();
-    for host in routed.hosts.iter().map(|host| host.in_namespace(routed.namespace())) {
-        if open.iter().any(|server| server.covers(&host)) {
-            push_new(&mut hosts, host);
-            continue;
+impl ServerHosts {
+    /// The hosts of a server.
+    pub(super) fn new(served: &Served<'_>) -> Self {
+        let own = served.gateway.namespace();
+        let mut hosts = Self {
+            own_namespace: own.to_owned(),
+            index: HostIndex::default(),
+            all: Vec::new(),
+        };
+        for scoped in &served.server.hosts {
+            let host = scoped.host.in_namespace(own);
+            hosts.index.insert(&host, scoped.namespace.clone());
+            hosts.all.push((host, scoped.namespace.clone()));
         }
-        for narrower in open.iter().filter(|server| host.covers(server)) {
-            push_new(&mut hosts, narrower.clone());
-        }
+        hosts
     }
-    hosts
-}
 
-fn push_new(hosts: &mut Vec<HostPattern>, host: HostPattern) {
-    if !hosts.contains(&host) {
-        hosts.push(host);
+    /// The hosts of a VirtualService that are served; where one is a wildcard, the narrower of the two.
+    pub(super) fn narrow(&self, routed: &Of<VirtualService>) -> Vec<HostPattern> {
+        let open = |scope: &NamespaceScope| scope.contains(routed.namespace(), &self.own_namespace);
+        let (mut hosts, mut known) = (Vec::new(), HashSet::new());
+        for host in routed.hosts.iter().map(|host| host.in_namespace(routed.namespace())) {
+            let narrower: Vec<_> = if self.index.covering(&host).flatten().any(open) {
+                vec![host]
+            } else if matches!(host, HostPattern::Exact(_)) {
+                Vec::new()
+            } else {
+                let inside = self
+                    .all
+                    .iter()
+                    .filter(|(server, scope)| host.covers(server) && open(scope));
+                inside.map(|(server, _)| server.clone()).collect()
+            };
+            hosts.extend(narrower.into_iter().filter(|host| known.insert(host.clone())));
+        }
+        hosts
     }
 }
 

@@ -541,3 +541,69 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_broken_tls_route_closes_its_host_even_if_unknown_hosts_are_open() {
+    let route = "{hosts: [a.test], tls: [{match: [{port: 443, sniHosts: ['*-x.a.test', a.test]}], \
+        route: [{destination: {host: b.test, port: {number: 443}}}]}]}";
+    let yaml = [
+        web("a", "a.test"),
+        web("b", "b.test"),
+        object("VirtualService", "istio-egress", "a", route),
+    ];
+    let yaml = yaml
+        .concat()
+        .replace("hosts: [a.test], tls", "hosts: ['*-x.a.test', a.test], tls");
+    let (bundle, notes) = build(&text(&yaml), &sidecar("team-x"));
+    let chains = &bundle.listeners["0.0.0.0_443"].filter_chains;
+    let cluster = |host: &str| {
+        let host = mesh::host::HostPattern::parse(host).unwrap();
+        let chain = chains
+            .iter()
+            .find(|chain| chain.matches.server_names.contains(&host))
+            .unwrap();
+        let Protocol::Tcp(tcp) = &chain.protocol else {
+            panic!("{chain:?}")
+        };
+        tcp.first_cluster().to_string()
+    };
+    assert_eq!(cluster("a.test"), "BlackHoleCluster");
+    assert_eq!(cluster("b.test"), "outbound|443||b.test");
+    assert_eq!(
+        (notes.len(), notes[0].code.as_str(), notes[0].field.as_str()),
+        (1, "SP0001", "spec.tls[0]")
+    );
+}
+
+#[test]
+fn a_gateway_that_does_not_do_what_a_peer_authentication_says_is_reported() {
+    let peers = |spec: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: p, namespace: istio-egress}}\nspec: {spec}\n---\n"
+        )
+    };
+    let plain = object(
+        "Gateway",
+        "istio-egress",
+        "plain",
+        "{selector: {istio: egressgateway}, servers: [{port: {number: 81, name: http, protocol: HTTP}, hosts: ['*']}]}",
+    );
+    let check = |spec: &str, expect: &[&str]| {
+        let (_, notes) = build(&text(&[GATEWAY, &plain, &peers(spec)].concat()), &gateway());
+        let found: Vec<_> = notes
+            .iter()
+            .map(|note| note.object.as_ref().unwrap().name.as_str())
+            .collect();
+        assert_eq!(found, expect, "{spec}");
+        assert!(notes.iter().all(|note| !note.is_error()));
+    };
+    check("{mtls: {mode: PERMISSIVE}}", &[]);
+    check("{mtls: {mode: STRICT}}", &["plain"]);
+    check("{mtls: {mode: DISABLE}}", &["egress-gateway"]);
+    let selector = "selector: {matchLabels: {istio: egressgateway}}";
+    check(
+        &format!("{{{selector}, mtls: {{mode: STRICT}}, portLevelMtls: {{8080: {{mode: DISABLE}}}}}}"),
+        &["egress-gateway", "plain"],
+    );
+    check("{selector: {matchLabels: {istio: other}}, mtls: {mode: STRICT}}", &[]);
+}
