@@ -10,7 +10,13 @@ use crate::terminal::Style;
 
 mod analyze;
 mod certs;
+mod control;
+mod demo;
 mod duration;
+mod gateway;
+mod proxy;
+mod serving;
+mod sidecar;
 
 /// An egress gateway for service meshes: who may leave, where to, and what did.
 #[derive(Debug, Parser)]
@@ -22,6 +28,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Walk through the egress gateway tutorial in this process and check every claim of it
+    Demo(demo::Args),
+    /// Serve a directory of Istio resources to gateways and sidecars
+    Control(control::Args),
+    /// The data plane as egress gateway
+    Gateway(gateway::Args),
+    /// The data plane beside an application
+    Sidecar(sidecar::Args),
     /// Check Istio resources: what is wrong, where, and what to do about it
     Analyze(analyze::Args),
     /// Create a mesh CA, issue and show identities
@@ -30,6 +44,7 @@ enum Command {
 
 const EXAMPLES: &str = "\
 Examples:
+  sallyport demo
   sallyport analyze examples/tutorial
   sallyport certs init-ca ca --trust-domain cluster.local
   sallyport certs issue spiffe://cluster.local/ns/team-x/sa/test --ca ca --out team-x
@@ -41,6 +56,10 @@ pub fn main() -> ExitCode {
     let stdout = io::stdout();
     let style = Style::of(&stdout);
     let result = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Control(args) => control::run(&args),
+        Command::Gateway(args) => gateway::run(&args),
+        Command::Sidecar(args) => sidecar::run(&args),
         Command::Analyze(args) => analyze::run(&args, &mut stdout.lock(), style),
         Command::Certs(args) => certs::run(&args, &mut stdout.lock()),
     };

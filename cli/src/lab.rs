@@ -8,6 +8,7 @@ pub mod dns;
 pub mod door;
 pub mod log;
 pub mod manifests;
+pub mod mesh;
 pub mod network;
 pub mod outside;
 pub mod pki;

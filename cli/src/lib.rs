@@ -2,6 +2,7 @@
 
 pub mod commands;
 pub mod demo;
+mod following;
 pub mod lab;
 pub mod shutdown;
 pub mod terminal;

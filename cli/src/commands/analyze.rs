@@ -2,11 +2,11 @@
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
-use anyhow::ensure;
-use control::{
+use ::control::{
     analyze::{Analysis, analyze},
     diag::{Diagnostic, Severity},
 };
+use anyhow::ensure;
 
 use crate::terminal::Style;
 

@@ -15,7 +15,7 @@ use mesh::{
     id::{SpiffeId, TrustDomain},
 };
 
-use super::duration;
+use super::{duration, serving};
 
 mod show;
 
@@ -48,7 +48,7 @@ enum Action {
         /// Directory to write ca-cert.pem, ca-key.pem, cert-chain.pem and root-cert.pem to
         directory: PathBuf,
         /// Trust domain of the mesh
-        #[arg(long, default_value = "cluster.local", value_parser = trust_domain)]
+        #[arg(long, default_value = "cluster.local", value_parser = serving::trust_domain)]
         trust_domain: TrustDomain,
         /// How long the root is valid [default: 3650d]
         #[arg(long, value_name = "TIME", value_parser = duration::parse)]
@@ -144,10 +144,6 @@ fn request(name: &str) -> anyhow::Result<LeafRequest> {
     }
     let host = Host::parse(name).with_context(|| format!("{name:?} is neither a SPIFFE ID nor a host"))?;
     Ok(LeafRequest::server(&host))
-}
-
-fn trust_domain(text: &str) -> Result<TrustDomain, String> {
-    TrustDomain::parse(text).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -583,13 +583,13 @@ fn around_the_mesh() -> Chapter {
                 "the gateway refuses a caller without a mesh certificate",
                 Direct(Nothing),
                 Call::get("http://example.com"),
-                Failure("*"),
+                Failure("no response: *received fatal alert: CertificateRequired"),
             ),
             Claim::new(
                 "the gateway refuses a caller from a foreign trust domain",
                 Direct(ForeignMesh),
                 Call::get("http://example.com"),
-                Failure("*"),
+                Failure("no response: *received fatal alert: *"),
             ),
             Claim::new(
                 "team-y, at the gateway in person, is recognised and still denied example.com",

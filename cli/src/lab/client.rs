@@ -3,6 +3,7 @@
 //! One [`Call`] is one connection. What it may reach is not decided here but by the [`Process`] it dials through.
 
 use std::{
+    convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -144,22 +145,29 @@ impl Reply {
 /// An HTTP/1.1 connection and the task that drives it.
 struct Connection<B> {
     sender: SendRequest<B>,
-    driver: JoinSet<()>,
+    driver: JoinSet<hyper::Result<()>>,
 }
 
-impl<B: Body<Data = Bytes, Error = std::convert::Infallible> + Send + 'static> Connection<B> {
+impl<B: Body<Data = Bytes, Error = Infallible> + Send + 'static> Connection<B> {
     async fn start(stream: Box<dyn Stream>) -> Result<Self, Failure> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(Failure::Http)?;
         let mut driver = JoinSet::new();
-        driver.spawn(async move {
-            // Its failure is also the request's, and reported there.
-            let _ = connection.with_upgrades().await;
-        });
+        driver.spawn(connection.with_upgrades());
         Ok(Self { sender, driver })
     }
 
     async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, Failure> {
-        self.sender.send_request(request).await.map_err(Failure::Http)
+        match self.sender.send_request(request).await {
+            Ok(response) => Ok(response),
+            // The request only knows that the connection is gone. The connection knows why.
+            Err(error) if error.is_canceled() => Err(Failure::Http(self.end().await.unwrap_or(error))),
+            Err(error) => Err(Failure::Http(error)),
+        }
+    }
+
+    /// Waits for the end of the connection; returns what was wrong.
+    async fn end(&mut self) -> Option<hyper::Error> {
+        self.driver.join_next().await?.ok()?.err()
     }
 }
 
@@ -187,7 +195,7 @@ async fn tunnel(stream: Box<dyn Stream>, authority: &str) -> Result<Box<dyn Stre
     }
     let upgraded = hyper::upgrade::on(response).await.map_err(Failure::Http)?;
     // Handing the stream over was the driver's last act.
-    connection.driver.join_next().await;
+    connection.end().await;
     Ok(Box::new(TokioIo::new(upgraded)))
 }
 

@@ -104,30 +104,52 @@ impl Call {
             None => host.to_owned(),
         })
     }
+
+    /// The call as arguments for curl.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["-s".to_owned()];
+        let mut option = |flag: &str, value: String| arguments.extend([flag.to_owned(), value]);
+        match self.method {
+            Method::GET | Method::HEAD => {}
+            _ => option("-X", self.method.to_string()),
+        }
+        for (name, value) in &self.headers {
+            option("-H", format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
+        }
+        if let Some(proxy) = self.proxy {
+            option("-x", format!("http://{proxy}"));
+        }
+        if let Some(address) = self.connect_to {
+            option("--connect-to", format!("::{address}"));
+        }
+        if self.method == Method::HEAD {
+            arguments.push("-I".to_owned());
+        }
+        arguments.push(self.typed_url());
+        arguments
+    }
+
+    /// The URL as people type it: a bare domain without the slash.
+    fn typed_url(&self) -> String {
+        let url = self.url.to_string();
+        match self.url.path_and_query().map(|path| path.as_str()) {
+            None | Some("/") => url.trim_end_matches('/').to_owned(),
+            Some(_) => url,
+        }
+    }
 }
 
 /// The call as a curl command.
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("curl -s")?;
-        match self.method {
-            Method::GET => {}
-            Method::HEAD => f.write_str(" -I")?,
-            _ => write!(f, " -X {}", self.method)?,
+        f.write_str("curl")?;
+        for argument in self.arguments() {
+            if argument.contains(' ') {
+                write!(f, " '{argument}'")?;
+            } else {
+                write!(f, " {argument}")?;
+            }
         }
-        for (name, value) in &self.headers {
-            write!(f, " -H '{name}: {}'", value.to_str().unwrap_or("…"))?;
-        }
-        if let Some(proxy) = self.proxy {
-            write!(f, " -x http://{proxy}")?;
-        }
-        if let Some(address) = self.connect_to {
-            write!(f, " --connect-to ::{address}")?;
-        }
-        // A bare domain is how people type it.
-        let url = self.url.to_string();
-        let bare = self.url.path_and_query().is_none_or(|path| path.as_str() == "/");
-        let url = if bare { url.trim_end_matches('/') } else { &url };
-        write!(f, " {url}")
+        Ok(())
     }
 }

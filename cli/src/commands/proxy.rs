@@ -1,0 +1,236 @@
+//! What `sallyport gateway` and `sallyport sidecar` have in common: who they are, whom they follow, how they end.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
+    path::PathBuf,
+    time::Duration,
+};
+
+use ::certs::{FileWatcher, Workload};
+use ::sidecar::Control;
+use anyhow::{Context as _, bail};
+use gateway::{
+    Settings,
+    ads::{Protocol, Security, State},
+};
+use mesh::{id::SpiffeId, xds::proxy::Pod};
+use tokio::sync::watch;
+
+use super::duration;
+use crate::following;
+
+/// How a proxy is told who it is and whom to follow.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Control plane: https://HOST:PORT (mutual TLS) or http://HOST:PORT (plaintext, loopback only)
+    #[arg(long, value_name = "URL", value_parser = Server::parse)]
+    control: Option<Server>,
+    /// Who the control plane must be, as its certificate says
+    #[arg(long, value_name = "SPIFFE ID", default_value = "spiffe://cluster.local/ns/istio-system/sa/istiod", value_parser = spiffe_id)]
+    control_identity: SpiffeId,
+    /// Directory with our cert-chain.pem, key.pem and root-cert.pem, reloaded when they change; tells namespace and
+    /// service account
+    #[arg(long, value_name = "DIR")]
+    identity: Option<PathBuf>,
+    /// Labels of our pod, which selectors match
+    #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',', value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// Address of our pod, as others reach it
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    address: IpAddr,
+    /// Name of our pod [default: the host's name]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "HOSTNAME",
+        default_value = "sallyport",
+        hide_env = true
+    )]
+    pod: String,
+    /// Name servers [default: those of /etc/resolv.conf]
+    #[arg(long, value_name = "ADDRESS,…", value_delimiter = ',')]
+    dns: Vec<SocketAddr>,
+    /// PEM file with the roots that sites outside are verified against [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    system_roots: Option<PathBuf>,
+    /// Threads that serve connections [default: one per core]
+    #[arg(long, value_name = "NUMBER")]
+    workers: Option<NonZeroUsize>,
+    /// How long open connections may finish after a signal to stop
+    #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration::parse)]
+    drain: Duration,
+}
+
+/// A control plane's URL.
+#[derive(Debug, Clone)]
+struct Server {
+    /// `host:port`.
+    address: String,
+    tls: bool,
+}
+
+/// A proxy that is about to start.
+pub(super) struct Prepared {
+    pub(super) pod: Pod,
+    pub(super) control: Control,
+    pub(super) settings: Settings,
+    pub(super) drain: Duration,
+}
+
+impl Args {
+    /// Reads the identity and puts everything together.
+    pub(super) fn prepare(&self, files: &FileWatcher) -> anyhow::Result<Prepared> {
+        let server = self
+            .control
+            .as_ref()
+            .context("--control is missing: the URL of a control plane, such as https://istiod:15012")?;
+        let directory = self.identity.as_ref().context(
+            "--identity is missing: a directory with cert-chain.pem, key.pem and root-cert.pem (make one: sallyport certs issue)",
+        )?;
+        let workload = files.workload(directory)?;
+        let pod = self.pod(workload.id());
+        let mut settings = self.settings();
+        settings.workload = Some(workload.clone());
+        let control = Control {
+            server: server.address.clone(),
+            security: self.security(server, workload)?,
+            protocol: Protocol::Delta,
+        };
+        Ok(Prepared {
+            pod,
+            control,
+            settings,
+            drain: self.drain,
+        })
+    }
+
+    /// The data plane's settings, without an identity.
+    fn settings(&self) -> Settings {
+        let mut settings = Settings::default();
+        settings.name_servers.clone_from(&self.dns);
+        settings.system_roots.clone_from(&self.system_roots);
+        settings.workers = self.workers.unwrap_or(settings.workers);
+        settings
+    }
+
+    fn pod(&self, identity: &SpiffeId) -> Pod {
+        Pod {
+            name: self.pod.clone(),
+            namespace: identity.namespace().to_owned(),
+            service_account: identity.service_account().to_owned(),
+            labels: self.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
+            address: self.address,
+        }
+    }
+
+    fn security(&self, server: &Server, workload: Workload) -> anyhow::Result<Security> {
+        if server.tls {
+            return Ok(following::mutual_tls(workload, &self.control_identity));
+        }
+        if !is_loopback(&server.address) {
+            bail!(
+                "--control http://{}: plaintext is for loopback only; use https://",
+                server.address
+            );
+        }
+        Ok(Security::PlaintextOnLoopback)
+    }
+}
+
+/// Logs what happens between us and the control plane.
+pub(super) async fn report(mut states: watch::Receiver<State>) {
+    let mut before = State::default();
+    loop {
+        let state = states.borrow_and_update().clone();
+        if state.complete && !before.complete {
+            tracing::info!("configured and serving");
+        }
+        if state.last_error.is_some() && state.last_error != before.last_error {
+            let error = state.last_error.as_deref().unwrap_or_default();
+            tracing::warn!(error, "the control plane does not answer; what runs stays as it is");
+        }
+        if state.refused != before.refused && !state.refused.is_empty() {
+            tracing::error!(refused = ?state.refused, "a part of the configuration cannot be used; its last good version stays");
+        }
+        before = state;
+        if states.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Server {
+    fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a control plane's URL: https://HOST:PORT or http://HOST:PORT");
+        let (scheme, address) = text.split_once("://").ok_or_else(wrong)?;
+        let address = address.trim_end_matches('/');
+        let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        match (scheme, port) {
+            ("http" | "https", Some(1..)) => Ok(Self {
+                address: address.to_owned(),
+                tls: scheme == "https",
+            }),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+fn is_loopback(address: &str) -> bool {
+    address.starts_with("localhost:")
+        || address
+            .parse::<SocketAddr>()
+            .is_ok_and(|address| address.ip().is_loopback())
+}
+
+fn spiffe_id(text: &str) -> Result<SpiffeId, String> {
+    SpiffeId::parse(text).map_err(|error| error.to_string())
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("{text:?} is not a label: KEY=VALUE"))?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_plane_has_a_scheme_and_a_port() {
+        for (url, address, tls) in [
+            ("https://istiod:15012", "istiod:15012", true),
+            ("http://127.0.0.1:15010/", "127.0.0.1:15010", false),
+            ("https://[::1]:15012", "[::1]:15012", true),
+        ] {
+            let server = Server::parse(url).unwrap();
+            assert_eq!((server.address.as_str(), server.tls), (address, tls));
+        }
+        for url in [
+            "istiod:15012",
+            "https://istiod",
+            "ftp://a:1",
+            "https://a:0",
+            "https://a:99999",
+            "",
+        ] {
+            assert!(Server::parse(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn only_loopback_is_loopback() {
+        for (address, expect) in [
+            ("127.0.0.1:1", true),
+            ("[::1]:1", true),
+            ("localhost:1", true),
+            ("10.0.0.1:1", false),
+            ("localhost.example:1", false),
+        ] {
+            assert_eq!(is_loopback(address), expect, "{address}");
+        }
+    }
+}
