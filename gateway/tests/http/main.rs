@@ -3,5 +3,7 @@
 mod proxy;
 mod upstream;
 
+mod connections;
 mod errors;
+mod http2;
 mod requests;

@@ -47,12 +47,18 @@ const FORMAT: &str = "%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL% %RESPONSE_CODE% %RE
 impl Plan {
     /// Every host goes to one cluster with these endpoints.
     pub(crate) fn to(endpoints: &[SocketAddr]) -> Self {
-        Self { http: http(), routes: vec![forward("c")], clusters: vec![cluster("c", endpoints)] }
+        Self {
+            http: http(),
+            routes: vec![forward("c")],
+            clusters: vec![cluster("c", endpoints)],
+        }
     }
 
     /// The route's `Forward`.
     pub(crate) fn with_forward(mut self, change: impl FnOnce(&mut Forward)) -> Self {
-        let RouteAction::Forward(forward) = &mut self.routes[0].action else { unreachable!("made by forward()") };
+        let RouteAction::Forward(forward) = &mut self.routes[0].action else {
+            unreachable!("made by forward()")
+        };
         change(forward);
         self
     }
@@ -82,8 +88,14 @@ impl Plan {
             virtual_hosts: vec![VirtualHost {
                 name: "v".to_owned(),
                 domains: vec![
-                    Domain { host: HostPattern::parse("example.com").unwrap(), port: None },
-                    Domain { host: HostPattern::parse("*.example.com").unwrap(), port: None },
+                    Domain {
+                        host: HostPattern::parse("example.com").unwrap(),
+                        port: None,
+                    },
+                    Domain {
+                        host: HostPattern::parse("*.example.com").unwrap(),
+                        port: None,
+                    },
                 ],
                 routes: self.routes,
                 require_tls: false,
@@ -92,11 +104,19 @@ impl Plan {
             ignore_port_in_host_matching: true,
         });
         let name = ListenerName::parse("l").unwrap();
-        let settings = Settings { workers: NonZeroUsize::MIN, name_servers: vec![loopback()], ..Settings::default() };
+        let settings = Settings {
+            workers: NonZeroUsize::MIN,
+            name_servers: vec![loopback()],
+            ..Settings::default()
+        };
         let handle = Gateway::start(settings).await.unwrap();
         let bundle = Bundle {
             listeners: BTreeMap::from([(name.clone(), listener(name.clone(), http))]),
-            clusters: self.clusters.into_iter().map(|cluster| (cluster.name.clone(), cluster)).collect(),
+            clusters: self
+                .clusters
+                .into_iter()
+                .map(|cluster| (cluster.name.clone(), cluster))
+                .collect(),
             ..Bundle::default()
         };
         handle.apply(bundle).await.unwrap();
@@ -111,7 +131,10 @@ impl Proxy {
         let mut client = self.connect().await;
         client.write_all(bytes.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        timeout(PATIENCE, client.read_to_end(&mut answer)).await.expect("the proxy closes").unwrap();
+        timeout(PATIENCE, client.read_to_end(&mut answer))
+            .await
+            .expect("the proxy closes")
+            .unwrap();
         String::from_utf8_lossy(&answer).into_owned()
     }
 
@@ -190,8 +213,11 @@ pub(crate) fn route(action: RouteAction) -> Route {
 }
 
 pub(crate) fn cluster(name: &str, endpoints: &[SocketAddr]) -> Cluster {
-    let endpoint =
-        |address: &SocketAddr| Endpoint { address: EndpointAddress::Socket(*address), weight: None, healthy: true };
+    let endpoint = |address: &SocketAddr| Endpoint {
+        address: EndpointAddress::Socket(*address),
+        weight: None,
+        healthy: true,
+    };
     Cluster {
         name: ClusterName::parse(name).unwrap(),
         alt_stat_name: None,
@@ -255,7 +281,10 @@ fn http() -> Http {
         allow_absolute_url: None,
         http2: Http2Settings::default(),
         limits: HttpLimits::default(),
-        timeouts: HttpTimeouts { stream_idle: Some(Duration::ZERO), ..HttpTimeouts::default() },
+        timeouts: HttpTimeouts {
+            stream_idle: Some(Duration::ZERO),
+            ..HttpTimeouts::default()
+        },
         access_logs: Vec::new(),
     }
 }

@@ -34,7 +34,10 @@ async fn a_request_goes_up_as_envoy_sends_it() {
     assert!(head.starts_with("http/1.1 200 ok\r\n"), "{answer}");
     assert!(head.contains("\r\nserver: istio-envoy\r\n") && head.contains("\r\nx-envoy-upstream-service-time: "));
     let length = seen.len();
-    assert_eq!(proxy.line().await, format!("GET /b?q HTTP/1.1 200 - via_upstream 0 {length} c 1"));
+    assert_eq!(
+        proxy.line().await,
+        format!("GET /b?q HTTP/1.1 200 - via_upstream 0 {length} c 1")
+    );
 }
 
 #[tokio::test]
@@ -46,7 +49,10 @@ async fn pipelined_requests_are_answered_in_turn_over_one_upstream_connection() 
     let (one, two) = (answer.find("POST /1").unwrap(), answer.find("GET /2").unwrap());
     assert!(one < two && answer.contains("\n\nabc"), "{answer}");
     let lines = proxy.lines(2).await;
-    assert!(lines[0].starts_with("POST /1 HTTP/1.1 200 - via_upstream 3 "), "{lines:?}");
+    assert!(
+        lines[0].starts_with("POST /1 HTTP/1.1 200 - via_upstream 3 "),
+        "{lines:?}"
+    );
     assert_eq!(upstream.connections(), 1);
 }
 
@@ -56,7 +62,12 @@ async fn a_head_request_has_no_body() {
     let proxy = Plan::to(&[upstream.address]).start().await;
     let answer = proxy.exchange(&get("/").replace("GET", "HEAD")).await;
     assert_eq!(body(&answer), "");
-    assert!(proxy.line().await.starts_with("HEAD / HTTP/1.1 200 - via_upstream 0 0 c 1"));
+    assert!(
+        proxy
+            .line()
+            .await
+            .starts_with("HEAD / HTTP/1.1 200 - via_upstream 0 0 c 1")
+    );
 }
 
 #[tokio::test]
@@ -71,7 +82,10 @@ async fn a_websocket_carries_bytes_both_ways() {
         head.push(client.read_u8().await.unwrap());
     }
     let head = String::from_utf8(head).unwrap();
-    assert!(head.starts_with("HTTP/1.1 101 ") && head.contains("upgrade: websocket"), "{head}");
+    assert!(
+        head.starts_with("HTTP/1.1 101 ") && head.contains("upgrade: websocket"),
+        "{head}"
+    );
     client.write_all(b"GET smuggled\r\n\r\n\x00").await.unwrap();
     client.shutdown().await.unwrap();
     let mut rest = Vec::new();

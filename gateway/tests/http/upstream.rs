@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,18 +22,114 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::timeout,
 };
+
+use crate::proxy::PATIENCE;
 
 /// An upstream, and how many connections were made to it.
 #[derive(Clone)]
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    /// How many of the requests that wait may be answered.
+    released: Arc<Semaphore>,
+    /// Requests that were held.
+    requests: Arc<AtomicUsize>,
 }
 
 impl Upstream {
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many connections were made.
+    pub(crate) async fn wait_for_connections(&self, count: usize) {
+        let wait = async {
+            while self.connections() < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let made = timeout(PATIENCE, wait).await;
+        assert!(made.is_ok(), "{} connections are made, not {count}", self.connections());
+    }
+
+    /// Lets so many requests be answered.
+    pub(crate) fn let_go(&self, count: usize) {
+        self.released.add_permits(count);
+    }
+
+    /// Speaks HTTP/2 with so many streams at a time; each request waits for [`Self::let_go`].
+    pub(crate) async fn held_http2(streams: u32) -> Self {
+        let released = Arc::new(Semaphore::new(0));
+        let held = released.clone();
+        let upstream = Self::start(move |stream, _| {
+            let held = held.clone();
+            async move {
+                let service = service_fn(move |request| {
+                    let held = held.clone();
+                    async move {
+                        held.acquire().await.unwrap().forget();
+                        echo(request).await
+                    }
+                });
+                let mut builder = http2::Builder::new(TokioExecutor::new());
+                let _ = builder
+                    .max_concurrent_streams(streams)
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            }
+        })
+        .await;
+        Self { released, ..upstream }
+    }
+
+    /// Speaks HTTP/1; each request waits for [`Self::let_go`].
+    pub(crate) async fn held() -> Self {
+        let (released, requests) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (held, seen) = (released.clone(), requests.clone());
+        let upstream = Self::start(move |stream, _| {
+            let (held, seen) = (held.clone(), seen.clone());
+            async move {
+                let service = service_fn(move |request| {
+                    seen.fetch_add(1, Ordering::SeqCst);
+                    let held = held.clone();
+                    async move {
+                        held.acquire().await.unwrap().forget();
+                        echo(request).await
+                    }
+                });
+                let _ = http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            }
+        })
+        .await;
+        Self {
+            released,
+            requests,
+            ..upstream
+        }
+    }
+
+    /// Waits until so many requests have come.
+    pub(crate) async fn wait_for_requests(&self, count: usize) {
+        let wait = async {
+            while self.requests.load(Ordering::SeqCst) < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, wait).await.expect("the requests come");
+    }
+
+    /// Takes connections and repeats what comes over them.
+    pub(crate) async fn repeater() -> Self {
+        Self::start(|mut stream, _| async move {
+            let (mut reader, mut writer) = stream.split();
+            let _ = tokio::io::copy(&mut reader, &mut writer).await;
+        })
+        .await
     }
 
     /// Serves each connection with `serve`, which learns how many came before.
@@ -50,14 +147,21 @@ impl Upstream {
                 tokio::spawn(serve(stream, number));
             }
         });
-        Self { address, connections }
+        Self {
+            address,
+            connections,
+            released: Arc::new(Semaphore::new(0)),
+            requests: Arc::default(),
+        }
     }
 
     /// Says what it got: the request line and headers, one a line, then the body.
     pub(crate) async fn echo() -> Self {
         Self::start(|stream, _| async move {
             // A client that leaves is no error here.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(echo)).await;
+            let _ = http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service_fn(echo))
+                .await;
         })
         .await
     }
@@ -66,7 +170,9 @@ impl Upstream {
     pub(crate) async fn echo_http2() -> Self {
         Self::start(|stream, _| async move {
             let executor = TokioExecutor::new();
-            let _ = http2::Builder::new(executor).serve_connection(TokioIo::new(stream), service_fn(echo)).await;
+            let _ = http2::Builder::new(executor)
+                .serve_connection(TokioIo::new(stream), service_fn(echo))
+                .await;
         })
         .await
     }
@@ -127,7 +233,9 @@ async fn echo(request: Request<Incoming>) -> Result<Response<BoxBody<Bytes, Infa
     for (name, value) in &parts.headers {
         text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
     }
-    let Ok(body) = body.collect().await else { return Ok(Response::new(Full::default().boxed())) };
+    let Ok(body) = body.collect().await else {
+        return Ok(Response::new(Full::default().boxed()));
+    };
     if let Some(trailers) = body.trailers() {
         text.push_str(&format!("trailers: {trailers:?}\n"));
     }
@@ -140,6 +248,8 @@ async fn echo(request: Request<Incoming>) -> Result<Response<BoxBody<Bytes, Infa
     } else {
         Response::new(Full::new(Bytes::from(body)).boxed())
     };
-    response.headers_mut().insert("server", HeaderValue::from_static("echo"));
+    response
+        .headers_mut()
+        .insert("server", HeaderValue::from_static("echo"));
     Ok(response)
 }

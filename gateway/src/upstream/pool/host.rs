@@ -40,7 +40,7 @@ pub(crate) struct HostPool {
     connecting: RefCell<Option<Connecting>>,
     /// Connections there are or are being made, in use or not.
     open: Cell<usize>,
-    /// Streams that the peer takes on one HTTP/2 connection, as far as it has said.
+    /// Of the peer's HTTP/2 connections.
     max_streams: Rc<Cell<usize>>,
     /// A connection became free or was closed.
     freed: Notify,
@@ -68,8 +68,17 @@ pub(crate) struct Http2 {
     pub(super) sender: http2::SendRequest<RequestBody>,
     pub(super) local: SocketAddr,
     active: Cell<usize>,
-    max: Rc<Cell<usize>>,
+    limit: Rc<StreamLimit>,
     idle_since: Cell<Instant>,
+}
+
+/// Streams that a peer takes on one HTTP/2 connection, as far as it has said. hyper tells only while it works on a request;
+/// the connection asks once more after its first, when the peer's settings are there.
+struct StreamLimit {
+    /// Shared by all connections to the host.
+    max: Rc<Cell<usize>>,
+    is_known: Cell<bool>,
+    ask: Notify,
 }
 
 /// Counts a connection from the attempt to make it to its end.
@@ -119,7 +128,10 @@ impl HostPool {
             if let Some(connecting) = connecting {
                 connecting.await.map_err(ProxyError::Connect)?;
             } else if let Some(open) = self.may_open(breakers) {
-                return self.open(open, network, target, drain).await.map_err(ProxyError::Connect);
+                return self
+                    .open(open, network, target, drain)
+                    .await
+                    .map_err(ProxyError::Connect);
             } else {
                 self.freed.notified().await;
             }
@@ -130,7 +142,11 @@ impl HostPool {
     }
 
     fn reuse(&self, http2: bool) -> Option<Connection> {
-        if http2 { self.share().map(Connection::Http2) } else { self.pop_idle().map(Connection::Http1) }
+        if http2 {
+            self.share().map(Connection::Http2)
+        } else {
+            self.pop_idle().map(Connection::Http1)
+        }
     }
 
     /// The one that was used last, since it is the least likely to be closed by its peer just now.
@@ -157,7 +173,10 @@ impl HostPool {
             return None;
         }
         self.open.set(self.open.get() + 1);
-        Some(Open { pool: self.clone(), _permit: permit })
+        Some(Open {
+            pool: self.clone(),
+            _permit: permit,
+        })
     }
 
     async fn open(
@@ -189,7 +208,9 @@ impl HostPool {
         let tasks = drain.clone();
         let connecting = async move {
             let made = match connect::connect(&*network, &cluster, &host, &purpose).await {
-                Ok(connected) => http2(connected, open, pool.max_streams.clone(), &drain).await.map(Rc::new),
+                Ok(connected) => http2(connected, open, pool.max_streams.clone(), &drain)
+                    .await
+                    .map(Rc::new),
                 Err(error) => Err(error),
             };
             pool.connecting.take();
@@ -232,7 +253,9 @@ impl HostPool {
             self.retire();
             return false;
         }
-        self.idle.borrow_mut().retain(|idle| idle.is_usable() && idle.idle_since.elapsed() < limits::UPSTREAM_IDLE);
+        self.idle
+            .borrow_mut()
+            .retain(|idle| idle.is_usable() && idle.idle_since.elapsed() < limits::UPSTREAM_IDLE);
         self.shared.borrow_mut().retain(|shared| {
             let idle = shared.active.get() == 0 && shared.idle_since.get().elapsed() >= limits::UPSTREAM_IDLE;
             !idle && !shared.sender.is_closed()
@@ -256,7 +279,7 @@ impl Http1 {
 
 impl Http2 {
     fn has_room(&self) -> bool {
-        self.sender.is_ready() && self.active.get() < self.max.get()
+        self.sender.is_ready() && self.active.get() < self.limit.max.get()
     }
 
     pub(super) fn enter(&self) {
@@ -266,6 +289,9 @@ impl Http2 {
     pub(super) fn leave(&self) {
         self.active.set(self.active.get() - 1);
         self.idle_since.set(Instant::now());
+        if !self.limit.is_known.replace(true) {
+            self.limit.ask.notify_one();
+        }
     }
 }
 
@@ -285,15 +311,14 @@ async fn http1(connected: Connected, open: Open, drain: &Drain) -> Result<Http1,
         let _ = connection.with_upgrades().await;
         drop(open);
     });
-    Ok(Http1 { sender, local: connected.local, idle_since: Instant::now() })
+    Ok(Http1 {
+        sender,
+        local: connected.local,
+        idle_since: Instant::now(),
+    })
 }
 
-async fn http2(
-    connected: Connected,
-    open: Open,
-    max: Rc<Cell<usize>>,
-    drain: &Drain,
-) -> Result<Http2, ConnectError> {
+async fn http2(connected: Connected, open: Open, max: Rc<Cell<usize>>, drain: &Drain) -> Result<Http2, ConnectError> {
     let mut builder = http2::Builder::new(LocalExecutor(drain.clone()));
     builder
         .timer(TokioTimer::new())
@@ -304,17 +329,31 @@ async fn http2(
         .max_send_buf_size(limits::HTTP2_SEND_BUFFER)
         .max_local_error_reset_streams(limits::HTTP2_LOCAL_RESETS);
     let (sender, mut connection) = builder.handshake(TokioIo::new(connected.io)).await.map_err(failed)?;
-    let seen = max.clone();
+    let limit = Rc::new(StreamLimit {
+        max,
+        is_known: Cell::new(false),
+        ask: Notify::new(),
+    });
+    let asked = limit.clone();
     drain.spawn(async move {
-        let _ = poll_fn(|cx| {
+        let mut ask = std::pin::pin!(asked.ask.notified());
+        let mut is_asked = false;
+        poll_fn(|cx| {
+            is_asked = is_asked || ask.as_mut().poll(cx).is_ready();
             let ended = Pin::new(&mut connection).poll(cx);
-            seen.set(connection.current_max_send_streams());
-            ended
+            asked.max.set(connection.current_max_send_streams());
+            ended.map(drop)
         })
         .await;
         drop(open);
     });
-    Ok(Http2 { sender, local: connected.local, active: Cell::new(0), max, idle_since: Cell::new(Instant::now()) })
+    Ok(Http2 {
+        sender,
+        local: connected.local,
+        active: Cell::new(0),
+        limit,
+        idle_since: Cell::new(Instant::now()),
+    })
 }
 
 /// hyper's handshake writes at most a preface, so that its failure is the transport's.

@@ -41,7 +41,13 @@ impl Lease {
         if let Connection::Http2(shared) = &connection {
             shared.enter();
         }
-        Self { connection: Some(connection), reused, pool, _request: request, _flight: flight }
+        Self {
+            connection: Some(connection),
+            reused,
+            pool,
+            _request: request,
+            _flight: flight,
+        }
     }
 
     /// Whether the connection served requests before this one.
@@ -62,9 +68,17 @@ impl Lease {
         let sent = match self.connection.as_mut() {
             Some(Connection::Http1(connection)) => connection.sender.try_send_request(request).await,
             Some(Connection::Http2(connection)) => connection.sender.clone().try_send_request(request).await,
-            None => return Err(SendError { reset: UpstreamReset::Closed, unsent: Some(request) }),
+            None => {
+                return Err(SendError {
+                    reset: UpstreamReset::Closed,
+                    unsent: Some(request),
+                });
+            }
         };
-        sent.map_err(|mut error| SendError { unsent: error.take_message(), reset: reset(error.error()) })
+        sent.map_err(|mut error| SendError {
+            unsent: error.take_message(),
+            reset: reset(error.error()),
+        })
     }
 
     /// The response has ended, and with it the request if `request_ended`: the connection may serve another.
@@ -111,6 +125,13 @@ pub(crate) fn reset(error: &hyper::Error) -> UpstreamReset {
 
 /// Bad framing of a body, as hyper's decoder reports it.
 fn is_invalid_data(error: &hyper::Error) -> bool {
-    let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
-    io.is_some_and(|io| matches!(io.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData))
+    let io = error
+        .source()
+        .and_then(|source| source.downcast_ref::<std::io::Error>());
+    io.is_some_and(|io| {
+        matches!(
+            io.kind(),
+            std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData
+        )
+    })
 }
