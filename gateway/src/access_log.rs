@@ -16,7 +16,7 @@ use mesh::{ClusterName, log::AccessLog};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-pub use format::FormatError;
+use format::FormatError;
 pub use sink::Overflow;
 pub(crate) use sink::{Sink, Sinks, enter_worker};
 
@@ -61,7 +61,7 @@ enum RequestField {
 
 /// An access log cannot be compiled or opened.
 #[derive(Debug, thiserror::Error)]
-pub enum LogError {
+pub(crate) enum LogError {
     /// The format string is wrong.
     #[error("access log {path}: {error}")]
     Format {
@@ -293,11 +293,6 @@ impl AccessRecord {
             self.flags.set(flag);
         }
         self.details = Some(error.details());
-    }
-
-    /// Whether a status has been recorded, which is to say that a response has begun.
-    pub(crate) fn has_response(&self) -> bool {
-        self.status != 0
     }
 
     /// Writes the lines.

@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     Settings,
-    access_log::{Overflow, Sinks},
+    access_log::Sinks,
     ads,
     drain::{Background, Phase, Runtime},
     publish::{Parts, Publisher},
@@ -97,7 +97,7 @@ impl Gateway {
             .map(worker)
             .collect::<io::Result<Vec<_>>>()?;
         let parts = Parts {
-            sinks: Sinks::new(workers.len(), Overflow::Block).with_stdout(settings.stdout),
+            sinks: Sinks::new(workers.len(), settings.access_log_overflow).with_stdout(settings.stdout),
             shared,
             secrets: Secrets::new(settings.workload, settings.secrets, settings.system_roots, files),
             resolver: Arc::new(resolver),

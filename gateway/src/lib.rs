@@ -11,8 +11,8 @@ pub mod bootstrap;
 mod clock;
 mod connection;
 mod drain;
-pub mod error;
-pub mod flags;
+mod error;
+mod flags;
 mod gateway;
 mod http;
 mod limits;
@@ -28,5 +28,6 @@ mod tls;
 mod upstream;
 mod worker;
 
+pub use access_log::Overflow;
 pub use gateway::{Following, Gateway, Handle, Rejected, Resource, StartError};
 pub use settings::Settings;

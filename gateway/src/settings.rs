@@ -7,7 +7,10 @@ use std::{
 use certs::Workload;
 use mesh::{SecretName, bundle::Bundle, xds::bootstrap::StaticSecret};
 
-use crate::network::{Kernel, Network};
+use crate::{
+    Overflow,
+    network::{Kernel, Network},
+};
 
 /// What a data plane is started with. What changes while it runs comes as bundles.
 pub struct Settings {
@@ -25,6 +28,8 @@ pub struct Settings {
     pub system_roots: Option<PathBuf>,
     /// A file that stands for `/dev/stdout` in access logs, for several data planes in one process.
     pub stdout: Option<PathBuf>,
+    /// What happens when an access log is slower than the traffic. Default: workers wait.
+    pub access_log_overflow: Overflow,
     /// Configuration that is there from the beginning and is never replaced.
     pub fixed: Bundle,
 }
@@ -39,6 +44,7 @@ impl Default for Settings {
             name_servers: Vec::new(),
             system_roots: None,
             stdout: None,
+            access_log_overflow: Overflow::default(),
             fixed: Bundle::default(),
         }
     }

@@ -13,7 +13,7 @@ use super::{
 /// Why a format cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("%{operator}% at byte {at} {problem}; write %% for a percent sign")]
-pub struct FormatError {
+pub(crate) struct FormatError {
     at: usize,
     operator: String,
     problem: String,

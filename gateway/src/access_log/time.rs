@@ -1,9 +1,6 @@
 //! Times as Envoy prints them: RFC 3339 with milliseconds, or a strftime format with Envoy's fraction operators.
 
-use std::{
-    fmt,
-    time::SystemTime,
-};
+use std::{fmt, time::SystemTime};
 
 use jiff::{Timestamp, tz::TimeZone};
 
