@@ -12,7 +12,7 @@ use crate::flags::Flag;
 
 /// Why a request or connection failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ProxyError {
+pub(crate) enum ProxyError {
     /// The request on the wire breaks HTTP.
     #[error("bad request: {}", .0.details())]
     Request(BadRequest),
@@ -81,7 +81,7 @@ pub enum ProxyError {
 
 /// How a request broke HTTP or what we serve of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BadRequest {
+pub(crate) enum BadRequest {
     /// Unparsable, by the HTTP/1 parser.
     Codec,
     /// HTTP/1.0 or something that is not HTTP/1.1.
@@ -116,7 +116,7 @@ pub enum BadRequest {
 
 /// Why a connection could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConnectError {
+pub(crate) enum ConnectError {
     /// Not in time.
     #[error("not connected within {0:?}")]
     Timeout(Duration),
@@ -130,7 +130,7 @@ pub enum ConnectError {
 
 /// How an upstream ended an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpstreamReset {
+pub(crate) enum UpstreamReset {
     /// It closed the connection.
     Closed,
     /// It reset the HTTP/2 stream.
@@ -143,7 +143,7 @@ pub enum UpstreamReset {
 
 /// What a retry policy may make of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RetryClass {
+pub(crate) enum RetryClass {
     /// `connect-failure`; nothing was sent.
     Connect,
     /// `refused-stream`; nothing was processed.
@@ -156,7 +156,7 @@ pub enum RetryClass {
 
 impl ProxyError {
     /// The flag it sets.
-    pub fn flag(&self) -> Option<Flag> {
+    pub(crate) fn flag(&self) -> Option<Flag> {
         match self {
             Self::Request(bad) => bad.flag(),
             Self::NoRoute | Self::NoFilterChain => Some(Flag::Nr),
@@ -175,7 +175,7 @@ impl ProxyError {
     }
 
     /// `%RESPONSE_CODE_DETAILS%`; blanks become `_` when it is printed.
-    pub fn details(&self) -> Cow<'static, str> {
+    pub(crate) fn details(&self) -> Cow<'static, str> {
         match self {
             Self::Request(bad) => bad.details().into(),
             Self::NoRoute => "route_not_found".into(),
@@ -189,7 +189,9 @@ impl ProxyError {
             }
             Self::Overflow => before_start("overflow").into(),
             Self::Reset { reset, started: false } => before_start(reset.name()).into(),
-            Self::Reset { reset, started: true } => format!("upstream_reset_after_response_started{{{}}}", reset.name()).into(),
+            Self::Reset { reset, started: true } => {
+                format!("upstream_reset_after_response_started{{{}}}", reset.name()).into()
+            }
             Self::RouteTimeout { .. } => "response_timeout".into(),
             Self::TryTimeout => "upstream_per_try_timeout".into(),
             Self::StreamIdle { .. } => "stream_idle_timeout".into(),
@@ -202,7 +204,7 @@ impl ProxyError {
     }
 
     /// The status a client gets. `None`: there is nobody to tell, or the response has begun.
-    pub fn status(&self) -> Option<StatusCode> {
+    pub(crate) fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Request(bad) => Some(bad.status()),
             Self::NoRoute => Some(StatusCode::NOT_FOUND),
@@ -210,13 +212,22 @@ impl ProxyError {
             Self::ClusterNotFound | Self::NoHealthyHost | Self::Connect(_) | Self::Overflow => {
                 Some(StatusCode::SERVICE_UNAVAILABLE)
             }
-            Self::Reset { reset: UpstreamReset::Protocol, started: false } => Some(StatusCode::BAD_GATEWAY),
+            Self::Reset {
+                reset: UpstreamReset::Protocol,
+                started: false,
+            } => Some(StatusCode::BAD_GATEWAY),
             Self::Reset { started: false, .. } => Some(StatusCode::SERVICE_UNAVAILABLE),
             Self::RouteTimeout { started: false } | Self::TryTimeout => Some(StatusCode::GATEWAY_TIMEOUT),
-            Self::StreamIdle { started: false, request_complete: true } => Some(StatusCode::GATEWAY_TIMEOUT),
-            Self::StreamIdle { started: false, request_complete: false } | Self::HeadersTimeout | Self::RequestTimeout => {
-                Some(StatusCode::REQUEST_TIMEOUT)
+            Self::StreamIdle {
+                started: false,
+                request_complete: true,
+            } => Some(StatusCode::GATEWAY_TIMEOUT),
+            Self::StreamIdle {
+                started: false,
+                request_complete: false,
             }
+            | Self::HeadersTimeout
+            | Self::RequestTimeout => Some(StatusCode::REQUEST_TIMEOUT),
             Self::Reset { started: true, .. }
             | Self::RouteTimeout { started: true }
             | Self::StreamIdle { started: true, .. }
@@ -228,10 +239,16 @@ impl ProxyError {
     }
 
     /// The body of a local reply. `retried`: this is the last of several attempts.
-    pub fn body(&self, retried: bool) -> Cow<'static, str> {
+    pub(crate) fn body(&self, retried: bool) -> Cow<'static, str> {
         let reset = |reason: &str| {
-            let how = if retried { "retried and the latest reset reason" } else { "reset reason" };
-            Cow::Owned(format!("upstream connect error or disconnect/reset before headers. {how}: {reason}"))
+            let how = if retried {
+                "retried and the latest reset reason"
+            } else {
+                "reset reason"
+            };
+            Cow::Owned(format!(
+                "upstream connect error or disconnect/reset before headers. {how}: {reason}"
+            ))
         };
         match self {
             Self::Request(bad) => bad.body().into(),
@@ -255,10 +272,13 @@ impl ProxyError {
     }
 
     /// What a retry policy may make of it.
-    pub fn retry_class(&self) -> RetryClass {
+    pub(crate) fn retry_class(&self) -> RetryClass {
         match self {
             Self::Connect(_) => RetryClass::Connect,
-            Self::Reset { reset: UpstreamReset::RefusedStream, started: false } => RetryClass::RefusedStream,
+            Self::Reset {
+                reset: UpstreamReset::RefusedStream,
+                started: false,
+            } => RetryClass::RefusedStream,
             Self::Reset { started: false, .. } | Self::TryTimeout => RetryClass::Reset,
             Self::Request(_)
             | Self::NoRoute
@@ -337,7 +357,11 @@ impl BadRequest {
 
     /// Errors of the codec carry the status text, those of the connection manager nothing.
     fn body(self) -> &'static str {
-        if self.flag().is_some() { self.status().canonical_reason().unwrap_or_default() } else { "" }
+        if self.flag().is_some() {
+            self.status().canonical_reason().unwrap_or_default()
+        } else {
+            ""
+        }
     }
 }
 
@@ -361,8 +385,11 @@ impl UpstreamReset {
 }
 
 /// The details of a denial, of HTTP (`%RESPONSE_CODE_DETAILS%`) or TCP (`%CONNECTION_TERMINATION_DETAILS%`).
-pub fn denial(policy: Option<&PolicyName>) -> String {
-    format!("rbac_access_denied_matched_policy[{}]", policy.map_or("none", PolicyName::as_str))
+pub(crate) fn denial(policy: Option<&PolicyName>) -> String {
+    format!(
+        "rbac_access_denied_matched_policy[{}]",
+        policy.map_or("none", PolicyName::as_str)
+    )
 }
 
 fn before_start(reason: &str) -> String {
@@ -386,7 +413,13 @@ mod tests {
         };
         let reset = "upstream connect error or disconnect/reset before headers. reset reason: ";
         check(ProxyError::NoRoute, 404, "NR", "route_not_found", "");
-        check(ProxyError::Denied(None), 403, "-", "rbac_access_denied_matched_policy[none]", "RBAC: access denied");
+        check(
+            ProxyError::Denied(None),
+            403,
+            "-",
+            "rbac_access_denied_matched_policy[none]",
+            "RBAC: access denied",
+        );
         check(
             ProxyError::Denied(Some(PolicyName::parse("ns[a]-policy[b]-rule[0]").unwrap())),
             403,
@@ -394,7 +427,13 @@ mod tests {
             "rbac_access_denied_matched_policy[ns[a]-policy[b]-rule[0]]",
             "RBAC: access denied",
         );
-        check(ProxyError::NoHealthyHost, 503, "UH", "no_healthy_upstream", "no healthy upstream");
+        check(
+            ProxyError::NoHealthyHost,
+            503,
+            "UH",
+            "no_healthy_upstream",
+            "no healthy upstream",
+        );
         check(
             ProxyError::Connect(ConnectError::Io("delayed_connect_error:_Connection_refused".into())),
             503,
@@ -403,22 +442,46 @@ mod tests {
             &format!("{reset}remote connection failure"),
         );
         check(
-            ProxyError::Reset { reset: UpstreamReset::Protocol, started: false },
+            ProxyError::Reset {
+                reset: UpstreamReset::Protocol,
+                started: false,
+            },
             502,
             "UPE",
             "upstream_reset_before_response_started{protocol_error}",
             &format!("{reset}protocol error"),
         );
         check(
-            ProxyError::Reset { reset: UpstreamReset::Closed, started: false },
+            ProxyError::Reset {
+                reset: UpstreamReset::Closed,
+                started: false,
+            },
             503,
             "UC",
             "upstream_reset_before_response_started{connection_termination}",
             &format!("{reset}connection termination"),
         );
-        check(ProxyError::RouteTimeout { started: false }, 504, "UT", "response_timeout", "upstream request timeout");
-        check(ProxyError::Request(BadRequest::LowVersion), 426, "DPE", "low_version", "Upgrade Required");
-        check(ProxyError::Request(BadRequest::MissingHost), 400, "-", "missing_host_header", "");
+        check(
+            ProxyError::RouteTimeout { started: false },
+            504,
+            "UT",
+            "response_timeout",
+            "upstream request timeout",
+        );
+        check(
+            ProxyError::Request(BadRequest::LowVersion),
+            426,
+            "DPE",
+            "low_version",
+            "Upgrade Required",
+        );
+        check(
+            ProxyError::Request(BadRequest::MissingHost),
+            400,
+            "-",
+            "missing_host_header",
+            "",
+        );
         check(ProxyError::DownstreamGone, 0, "DC", "downstream_remote_disconnect", "");
     }
 

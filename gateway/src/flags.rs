@@ -6,18 +6,18 @@ macro_rules! flags {
     ($($flag:ident $short:literal $long:literal;)*) => {
         /// Why a request or connection did not simply succeed, in Envoy's vocabulary (`%RESPONSE_FLAGS%`).
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Flag {
+        pub(crate) enum Flag {
             $(#[doc = $long] $flag,)*
         }
 
         impl Flag {
             /// `%RESPONSE_FLAGS%`.
-            pub fn short(self) -> &'static str {
+            pub(crate) fn short(self) -> &'static str {
                 match self { $(Self::$flag => $short,)* }
             }
 
             /// `%RESPONSE_FLAGS_LONG%`.
-            pub fn long(self) -> &'static str {
+            pub(crate) fn long(self) -> &'static str {
                 match self { $(Self::$flag => $long,)* }
             }
         }
@@ -44,18 +44,18 @@ flags! {
 
 /// The flags of one record, in the order they were set, as Envoy prints them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Flags(SmallVec<[Flag; 2]>);
+pub(crate) struct Flags(SmallVec<[Flag; 2]>);
 
 impl Flags {
     /// Adds a flag that is not there yet.
-    pub fn set(&mut self, flag: Flag) {
+    pub(crate) fn set(&mut self, flag: Flag) {
         if !self.0.contains(&flag) {
             self.0.push(flag);
         }
     }
 
     /// In the order they were set.
-    pub fn iter(&self) -> impl Iterator<Item = Flag> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Flag> + '_ {
         self.0.iter().copied()
     }
 }
