@@ -4,7 +4,6 @@
 
 use std::{io, rc::Rc, sync::Arc};
 
-use futures_util::FutureExt;
 use mesh::{ListenerName, listener::Transport};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -27,10 +26,11 @@ use crate::{
     worker::Worker,
 };
 
-/// Accepts connections until `stop` resolves, then those that wait already.
+/// Accepts connections for a listener until `stop` resolves, then those that wait already. Each is served under the
+/// listener's current version; once it is no longer configured, under its last.
 pub(crate) async fn accept(
     worker: Rc<Worker>,
-    name: ListenerName,
+    mut listener: Arc<Listener>,
     socket: TcpListener,
     stop: impl Future<Output = ()>,
 ) {
@@ -41,15 +41,25 @@ pub(crate) async fn accept(
             biased;
             () = &mut stop => break,
             accepted = socket.accept() => match accepted {
-                Ok((stream, _)) => begin(&worker, &name, stream, &places),
-                Err(error) => pause(&name, &error).await,
+                Ok((stream, _)) => begin(&worker, &mut listener, stream, &places),
+                Err(error) => pause(&listener.settings().name, &error).await,
             }
         }
     }
-    // The kernel has accepted these on our behalf; closing the socket would reset them.
-    while let Some(Ok((stream, _))) = socket.accept().now_or_never() {
-        begin(&worker, &name, stream, &places);
+    for stream in waiting(socket) {
+        begin(&worker, &mut listener, stream, &places);
     }
+}
+
+/// The connections that the kernel has accepted on our behalf: closing the socket would reset them. The runtime may not have
+/// been told of them yet, so that the socket itself is asked.
+fn waiting(socket: TcpListener) -> impl Iterator<Item = TcpStream> {
+    let socket = socket.into_std().ok();
+    let accept = move || socket.as_ref()?.accept().ok();
+    std::iter::from_fn(accept).filter_map(|(stream, _)| {
+        stream.set_nonblocking(true).ok()?;
+        TcpStream::from_std(stream).ok()
+    })
 }
 
 /// A failure of one connection is none of the listener; a lack of descriptors or memory passes only with time.
@@ -64,17 +74,23 @@ async fn pause(name: &ListenerName, error: &io::Error) {
     }
 }
 
-fn begin(worker: &Rc<Worker>, name: &ListenerName, stream: TcpStream, places: &Arc<Semaphore>) {
+fn begin(worker: &Rc<Worker>, listener: &mut Arc<Listener>, stream: TcpStream, places: &Arc<Semaphore>) {
+    let name = &listener.settings().name;
     let Ok(place) = places.clone().try_acquire_owned() else {
         tracing::debug!(listener = %name, "too many connections, closing a new one");
         return reset_on_close(&stream);
     };
-    worker.drain.spawn(serve(worker.clone(), name.clone(), stream, place));
+    if let Some(current) = worker.shared.snapshot.load().listener(name) {
+        *listener = current.clone();
+    }
+    worker
+        .drain
+        .spawn(serve(worker.clone(), listener.clone(), stream, place));
 }
 
 /// Serves one connection from its first byte to its last.
-async fn serve(worker: Rc<Worker>, name: ListenerName, stream: TcpStream, _place: OwnedSemaphorePermit) {
-    let Some(arrival) = Arrival::of(&worker, &name, &stream) else {
+async fn serve(worker: Rc<Worker>, accepting: Arc<Listener>, stream: TcpStream, _place: OwnedSemaphorePermit) {
+    let Some(arrival) = Arrival::of(&worker, &accepting, &stream) else {
         return reset_on_close(&stream);
     };
     let mut stream = Replay::new(stream);
@@ -144,17 +160,15 @@ struct Arrival {
 }
 
 impl Arrival {
-    /// `None`: the peer or the listener is gone.
-    fn of(worker: &Worker, name: &ListenerName, stream: &TcpStream) -> Option<Self> {
-        let shared = &worker.shared;
-        let mut accepted = shared.network.accepted(stream).ok()?;
-        let snapshot = shared.snapshot.load();
-        let listener = responsible(&snapshot, snapshot.listener(name)?, &mut accepted);
+    /// `None`: the peer is gone.
+    fn of(worker: &Worker, accepting: &Arc<Listener>, stream: &TcpStream) -> Option<Self> {
+        let mut accepted = worker.shared.network.accepted(stream).ok()?;
+        let listener = responsible(&worker.shared.snapshot.load(), accepting, &mut accepted);
         Some(Self {
-            id: shared.connection_id(),
+            id: worker.shared.connection_id(),
             started: Moment::now(),
             accepted,
-            listener: listener.clone(),
+            listener,
         })
     }
 
@@ -218,16 +232,16 @@ impl Arrival {
 
 /// Who serves a connection that `own` accepted: `own`, or the listener of the original destination. Where that destination is
 /// honoured it becomes the address the connection arrived at; elsewhere it is forgotten.
-fn responsible<'s>(snapshot: &'s Snapshot, own: &'s Arc<Listener>, accepted: &mut Accepted) -> &'s Arc<Listener> {
+fn responsible(snapshot: &Snapshot, own: &Arc<Listener>, accepted: &mut Accepted) -> Arc<Listener> {
     let settings = own.settings();
     if !settings.use_original_dst && !settings.inspectors.original_dst {
         accepted.original_destination = None;
-        return own;
+        return own.clone();
     }
     let Some(destination) = accepted.original_destination else {
-        return own;
+        return own.clone();
     };
     accepted.local = destination;
     let other = snapshot.redirected(destination).filter(|_| settings.use_original_dst);
-    other.unwrap_or(own)
+    other.unwrap_or(own).clone()
 }

@@ -4,10 +4,10 @@
 //! is published and closed after.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures_util::future::join_all;
@@ -25,7 +25,7 @@ use crate::{
     snapshot::{Builder, ChainIds, Snapshot},
     tls::secrets::Secrets,
     upstream::{cluster::Environment, dns::Resolver},
-    worker::{Order, Place, Shared},
+    worker::{Order, Place, Places, Shared},
 };
 
 /// Publishes bundles.
@@ -95,28 +95,22 @@ impl Publisher {
 
     /// The addresses that are listened on.
     pub(crate) fn bound(&self) -> BTreeMap<ListenerName, SocketAddr> {
-        let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        bound.iter().map(|((name, _), at)| (name.clone(), *at)).collect()
+        self.addresses()
+            .iter()
+            .map(|((name, _), at)| (name.clone(), *at))
+            .collect()
     }
 
     /// Binds what is not bound yet. Returns the listeners that could not be.
     async fn bind(&self, snapshot: &Snapshot) -> Vec<Rejected> {
         let mut rejected = Vec::new();
-        for place in places(snapshot) {
-            if self
-                .bound
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .contains_key(&place)
-            {
+        for place in places(snapshot).into_keys() {
+            if self.addresses().contains_key(&place) {
                 continue;
             }
             match self.bind_everywhere(&place).await {
                 Ok(at) => {
-                    self.bound
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .insert(place, at);
+                    self.addresses().insert(place, at);
                 }
                 Err(error) => rejected.push(Rejected {
                     resource: Resource::Listener,
@@ -145,10 +139,12 @@ impl Publisher {
         Ok(at)
     }
 
-    async fn serve(&self, places: &Arc<BTreeSet<Place>>) {
-        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        bound.retain(|place, _| places.contains(place));
-        *self.bound.lock().unwrap_or_else(PoisonError::into_inner) = bound;
+    fn addresses(&self) -> MutexGuard<'_, BTreeMap<Place, SocketAddr>> {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn serve(&self, places: &Arc<Places>) {
+        self.addresses().retain(|place, _| places.contains_key(place));
         for worker in &self.workers {
             // A worker that is gone serves nothing, which is all that could be asked of it.
             let _ = worker.send(Order::Serve(places.clone())).await;
@@ -207,10 +203,12 @@ async fn warm(snapshot: &Snapshot) {
     }
 }
 
-fn places(snapshot: &Snapshot) -> BTreeSet<Place> {
-    let bound = snapshot.listeners().map(|listener| listener.settings());
+fn places(snapshot: &Snapshot) -> Places {
+    let bound = snapshot.listeners().filter(|listener| listener.settings().bind_to_port);
     bound
-        .filter(|settings| settings.bind_to_port)
-        .map(|settings| (settings.name.clone(), settings.address))
+        .map(|listener| {
+            let settings = listener.settings();
+            ((settings.name.clone(), settings.address), listener.clone())
+        })
         .collect()
 }

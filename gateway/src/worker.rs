@@ -3,7 +3,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     net::SocketAddr,
     rc::Rc,
@@ -28,7 +28,7 @@ use crate::{
     drain::{Drain, Phase},
     listener,
     network::Network,
-    snapshot::{ChainId, SnapshotCell},
+    snapshot::{ChainId, Listener, SnapshotCell},
     upstream::pool::Pools,
 };
 
@@ -56,6 +56,9 @@ pub(crate) struct Worker {
 /// A listening socket: whose it is, and the configured address. A listener that moves has two for a while.
 pub(crate) type Place = (ListenerName, SocketAddr);
 
+/// The sockets of a snapshot's listeners.
+pub(crate) type Places = BTreeMap<Place, Arc<Listener>>;
+
 /// What a worker is told.
 pub(crate) enum Order {
     /// Bind a socket at an address, to be served later.
@@ -67,8 +70,8 @@ pub(crate) enum Order {
         /// The address that was bound.
         bound: oneshot::Sender<io::Result<SocketAddr>>,
     },
-    /// Accept connections at these places, and close all other sockets.
-    Serve(Arc<BTreeSet<Place>>),
+    /// Accept connections at these places for these listeners, and close all other sockets.
+    Serve(Arc<Places>),
 }
 
 /// Orders a worker may be behind with.
@@ -185,19 +188,18 @@ impl Sockets {
         Ok(address)
     }
 
-    fn serve(&mut self, places: &BTreeSet<Place>, worker: &Rc<Worker>) {
-        self.serving.retain(|place, _| places.contains(place));
+    fn serve(&mut self, places: &Places, worker: &Rc<Worker>) {
+        self.serving.retain(|place, _| places.contains_key(place));
         for (place, socket) in std::mem::take(&mut self.bound) {
-            if !places.contains(&place) {
+            let Some(listener) = places.get(&place) else {
                 continue;
-            }
+            };
             let (stop, stopped) = oneshot::channel::<()>();
             let stopped = async {
                 let _ = stopped.await;
             };
-            worker
-                .drain
-                .spawn(listener::accept(worker.clone(), place.0.clone(), socket, stopped));
+            let accepting = listener::accept(worker.clone(), listener.clone(), socket, stopped);
+            worker.drain.spawn(accepting);
             self.serving.insert(place, stop);
         }
     }

@@ -15,7 +15,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{Proxy, bundle, chain, cluster, echo, eventually, fixed, listener, read_all, soon};
+use crate::support::{Proxy, bundle, chain, cluster, echo, eventually, fixed, listener, reached, read_all, soon};
 
 /// A listener that relays whatever comes.
 fn relaying(proxy: &Proxy, name: &str) -> Listener {
@@ -69,6 +69,7 @@ async fn a_changed_chain_keeps_the_socket_and_serves_new_connections_anew() {
         .await;
     let (address, mut live) = (proxy.address("l"), proxy.connect("l").await);
     live.write_all(b"hi").await.unwrap();
+    reached(&mut live).await;
     let changed = Listener {
         filter_chains: vec![chain(&proxy, &[], "b")],
         ..relaying(&proxy, "l")
@@ -80,7 +81,7 @@ async fn a_changed_chain_keeps_the_socket_and_serves_new_connections_anew() {
     assert_eq!(ask(proxy.connect("l").await).await, Some(b"<hi>".to_vec()));
     assert_eq!(proxy.line().await.host, two.to_string());
     live.shutdown().await.unwrap();
-    assert_eq!(read_all(&mut live).await, Some(b"<hi>".to_vec()));
+    assert_eq!(read_all(&mut live).await, Some(b"hi>".to_vec()));
     assert_eq!(proxy.lines(2).await.remove(1).host, one.to_string());
 }
 
@@ -155,11 +156,12 @@ async fn draining_lets_connections_finish_and_then_cuts_them_off() {
     let (mut finishing, mut lingering) = (proxy.connect("l").await, proxy.connect("l").await);
     for client in [&mut finishing, &mut lingering] {
         client.write_all(b"hi").await.unwrap();
+        reached(client).await;
     }
     let draining = tokio::spawn(proxy.handle.drain(Duration::from_millis(300)));
     refused(address).await;
     finishing.shutdown().await.unwrap();
-    assert_eq!(read_all(&mut finishing).await, Some(b"<hi>".to_vec()));
+    assert_eq!(read_all(&mut finishing).await, Some(b"hi>".to_vec()));
     soon(draining).await.unwrap();
     assert_ne!(soon(lingering.read(&mut [0; 8])).await.unwrap_or(0), 8);
 }

@@ -171,7 +171,7 @@ pub(crate) async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> Option<Ve
     }
 }
 
-/// An upstream that reads to the end, then answers with what it read, in brackets.
+/// An upstream that sends `<`, reads to the end, then answers with what it read and `>`.
 pub(crate) async fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -179,13 +179,20 @@ pub(crate) async fn echo() -> SocketAddr {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let mut heard = Vec::new();
-                stream.read_to_end(&mut heard).await.unwrap();
-                stream.write_all(&[b"<", &heard[..], b">"].concat()).await.unwrap();
-                stream.shutdown().await.unwrap();
+                // The other end may be gone at any point; what matters is checked there.
+                let _ = stream.write_all(b"<").await;
+                let _ = stream.read_to_end(&mut heard).await;
+                let _ = stream.write_all(&[&heard[..], b">"].concat()).await;
+                let _ = stream.shutdown().await;
             });
         }
     });
     address
+}
+
+/// Waits until a connection has reached an [`echo`], and takes its first byte.
+pub(crate) async fn reached(stream: &mut (impl AsyncRead + Unpin)) {
+    assert_eq!(soon(stream.read_u8()).await.unwrap(), b'<');
 }
 
 /// An address nobody listens on.
