@@ -133,6 +133,10 @@ pub(crate) struct AccessRecord {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every record is of a request; boxing would cost each an allocation"
+)]
 enum Kind {
     Tcp,
     Http(HttpKind),
@@ -142,12 +146,13 @@ enum Kind {
 #[derive(Debug, Default)]
 struct HttpKind {
     protocol: &'static str,
-    request: Kept,
-    response: Kept,
-    trailers: Kept,
+    request: SmallVec<[Kept; 8]>,
+    response: SmallVec<[Kept; 2]>,
+    trailers: Vec<Kept>,
 }
 
-type Kept = SmallVec<[Option<HeaderValue>; 8]>;
+/// A header's first value, if there was one.
+type Kept = Option<HeaderValue>;
 
 /// Facts of the upstream side of a record.
 #[derive(Debug, Default)]
@@ -321,7 +326,7 @@ impl Drop for AccessRecord {
     }
 }
 
-fn keep(names: &[HeaderName], headers: &HeaderMap) -> Kept {
+fn keep<C: FromIterator<Kept>>(names: &[HeaderName], headers: &HeaderMap) -> C {
     names.iter().map(|name| headers.get(name).cloned()).collect()
 }
 

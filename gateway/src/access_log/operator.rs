@@ -312,7 +312,12 @@ impl Operator {
 }
 
 impl AccessRecord {
-    fn header<'a>(&'a self, kept: impl Fn(&'a HttpKind) -> &'a Kept, first: usize, other: Option<usize>) -> Value<'a> {
+    fn header<'a>(
+        &'a self,
+        kept: impl Fn(&'a HttpKind) -> &'a [Kept],
+        first: usize,
+        other: Option<usize>,
+    ) -> Value<'a> {
         let Kind::Http(http) = &self.kind else {
             return Value::Missing;
         };

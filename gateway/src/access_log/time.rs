@@ -50,7 +50,7 @@ impl TimeFormat {
             Self::Custom(format) => {
                 let mut text = String::new();
                 jiff::fmt::strtime::BrokenDownTime::from(&at)
-                    .format(&with_fraction(format), &mut jiff::fmt::StdFmtWrite(&mut text))
+                    .format(with_fraction(format), &mut jiff::fmt::StdFmtWrite(&mut text))
                     .map_err(|_| fmt::Error)?;
                 out.write_str(&text)
             }
