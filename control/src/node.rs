@@ -185,10 +185,10 @@ fn field(id: &str, field: &'static str, value: impl fmt::Display, accepted: &'st
 mod tests {
     use super::*;
 
-    fn node(id: &str, metadata: Value) -> ads::Node {
+    fn node(id: &str, metadata: &Value) -> ads::Node {
         ads::Node {
             id: id.to_owned(),
-            metadata: Some(metadata::tests::to_struct(&metadata)),
+            metadata: Some(metadata::tests::to_struct(metadata)),
             ..ads::Node::default()
         }
     }
@@ -202,7 +202,7 @@ mod tests {
             "LABELS": {"istio": "egressgateway"}, "INSTANCE_IPS": "10.0.0.2,fd00::2",
             "INTERCEPTION_MODE": "NONE", "HTTP_PROXY_PORT": "15002",
         });
-        let parsed = Node::parse(&node(ID, metadata)).unwrap();
+        let parsed = Node::parse(&node(ID, &metadata)).unwrap();
         let expected = Node {
             role: Role::Gateway,
             namespace: "egress".to_owned(),
@@ -259,7 +259,7 @@ mod tests {
                 "HTTP_PROXY_PORT is",
             ),
         ] {
-            let error = Node::parse(&node(id, metadata)).unwrap_err().to_string();
+            let error = Node::parse(&node(id, &metadata)).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }
@@ -273,11 +273,11 @@ mod tests {
             (account("gateway"), "spiffe://td/ns/istio-egress/sa/gateway", true),
             (account("gateway"), "spiffe://td/ns/istio-egress/sa/other", false),
         ] {
-            let node = Node::parse(&node(ID, metadata)).unwrap();
+            let node = Node::parse(&node(ID, &metadata)).unwrap();
             let result = node.authorize(&SpiffeId::parse(identity).unwrap());
             assert_eq!(result.is_ok(), allowed, "{identity}");
         }
-        let node = Node::parse(&node(ID, serde_json::json!({}))).unwrap();
+        let node = Node::parse(&node(ID, &serde_json::json!({}))).unwrap();
         let error = node
             .authorize(&SpiffeId::parse("spiffe://td/ns/team-x/sa/a").unwrap())
             .unwrap_err();

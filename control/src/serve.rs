@@ -8,8 +8,6 @@ mod compiler;
 mod progress;
 mod service;
 mod stream;
-#[cfg(test)]
-mod tests;
 
 pub use compiler::{Generation, Source};
 pub use progress::{NotAcknowledged, Proxy};

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use certs::{ClientVerifier, Versions, server_config, tls_failure_reason};
+use certs::{ClientVerifier, Versions, server_config, tls_error, tls_failure_reason};
 use mesh::id::SpiffeId;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -133,13 +133,18 @@ async fn open(stream: TcpStream, tls: Option<Tls>, room: OwnedSemaphorePermit) -
 
 impl Tls {
     async fn handshake(&self, stream: TcpStream) -> Result<(Io, Peer), String> {
-        let stream = self.acceptor.accept(stream).await.map_err(|error| error.to_string())?;
+        let stream = self.acceptor.accept(stream).await.map_err(|error| explain(&error))?;
         let peer = self.verifier.peer(stream.get_ref().1, SystemTime::now());
         let peer = peer.map_err(|error| tls_failure_reason(&error))?;
         let member = peer.and_then(|peer| Some(Peer::Member(peer.id?, peer.certificate.not_after)));
         let member = member.ok_or("the client is no member of the mesh")?;
         Ok((Io::Tls(Box::new(stream)), member))
     }
+}
+
+/// A failed handshake in words for an operator.
+fn explain(error: &io::Error) -> String {
+    tls_error(error).map_or_else(|| error.to_string(), tls_failure_reason)
 }
 
 impl Peer {

@@ -192,13 +192,16 @@ async fn send<T>(queue: &mpsc::Sender<T>, requests: Vec<T>) -> Result<(), Status
     Ok(())
 }
 
+/// What tonic says of every failed connection, next to the cause.
+const NOISE: &str = "transport error";
+
 /// A status with its causes, which tonic keeps apart.
 fn describe(status: &Status) -> String {
     let mut text = format!("{:?}: {}", status.code(), status.message());
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
         let said = error.to_string();
-        if !text.contains(&said) {
+        if said != NOISE && !text.contains(&said) {
             text = format!("{text}: {said}");
         }
         cause = error.source();

@@ -2,7 +2,7 @@
 
 use std::{io, pin::Pin, sync::Arc, task::Poll, time::SystemTime};
 
-use certs::{Names, ServerVerifier, Versions, Workload, client_config, tls_failure_reason};
+use certs::{Names, ServerVerifier, Versions, Workload, client_config, tls_error, tls_failure_reason};
 use hyper_util::rt::TokioIo;
 use mesh::tls::SanMatcher;
 use tokio::{
@@ -132,10 +132,22 @@ impl Tls {
     }
 
     async fn handshake(&self, stream: TcpStream) -> io::Result<Box<dyn Io>> {
-        let stream = self.connector.connect(self.name.clone(), stream).await?;
+        let stream = self
+            .connector
+            .connect(self.name.clone(), stream)
+            .await
+            .map_err(explain)?;
         let peer = self.verifier.peer(stream.get_ref().1, &self.name, SystemTime::now());
         peer.map_err(|error| io::Error::other(tls_failure_reason(&error)))?;
         Ok(Box::new(stream))
+    }
+}
+
+/// A failed handshake in words for an operator, where it is about TLS.
+fn explain(error: io::Error) -> io::Error {
+    match tls_error(&error) {
+        Some(cause) => io::Error::other(tls_failure_reason(cause)),
+        None => error,
     }
 }
 

@@ -215,7 +215,7 @@ fn what_became_runnable_by_another_response_can_still_be_refused() {
         name: "l".into(),
         reason: "no".to_owned(),
     };
-    client.reject(&mut offer, vec![rejection.clone()]);
+    client.reject(&mut offer, vec![rejection]);
     assert!(!client.is_news(&offer), "the earlier listener stays");
     check(&client.conclude(offer), &["route configuration: nack listener l: no"]);
     assert!(client.active().routes.contains_key("r"));
