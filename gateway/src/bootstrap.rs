@@ -10,7 +10,7 @@ use mesh::{
     ClusterName,
     bundle::Bundle,
     cluster::{Cluster, Discovery, Endpoint, EndpointAddress},
-    xds::bootstrap::{Bootstrap, BootstrapError},
+    xds::bootstrap::{Ads, Bootstrap, BootstrapError, Node},
 };
 
 use crate::{Settings, ads};
@@ -58,17 +58,19 @@ impl Plan {
         Self::of(Bootstrap::parse(text)?, workload)
     }
 
-    fn of(mut bootstrap: Bootstrap, workload: Option<Workload>) -> Result<Self, PlanError> {
-        let control = control(&mut bootstrap, workload.as_ref())?;
+    fn of(bootstrap: Bootstrap, workload: Option<Workload>) -> Result<Self, PlanError> {
+        let mut fixed = fixed(bootstrap.listeners, bootstrap.clusters)?;
+        let control = bootstrap.ads.as_ref();
+        let control = control.map(|ads| control_plane(ads, bootstrap.node, &mut fixed, workload.as_ref()));
         Ok(Self {
+            control: control.transpose()?,
             settings: Settings {
                 workload,
                 name_servers: bootstrap.resolvers,
                 secrets: bootstrap.secrets,
-                fixed: fixed(bootstrap.listeners, bootstrap.clusters)?,
+                fixed,
                 ..Settings::default()
             },
-            control,
             admin: bootstrap.admin,
         })
     }
@@ -94,33 +96,29 @@ fn fixed(listeners: Vec<mesh::listener::Listener>, clusters: Vec<Cluster>) -> Re
 }
 
 /// Takes the control plane's cluster out of the static ones and reads from it how to get there.
-fn control(bootstrap: &mut Bootstrap, workload: Option<&Workload>) -> Result<Option<ads::Settings>, PlanError> {
-    let Some(ads) = &bootstrap.ads else {
-        return Ok(None);
-    };
+fn control_plane(
+    ads: &Ads,
+    node: Node,
+    fixed: &mut Bundle,
+    workload: Option<&Workload>,
+) -> Result<ads::Settings, PlanError> {
     let refused = |reason| PlanError::Control {
         cluster: ads.cluster.clone(),
         reason,
     };
-    let at = bootstrap
-        .clusters
-        .iter()
-        .position(|cluster| cluster.name == ads.cluster);
-    let cluster = bootstrap
-        .clusters
-        .remove(at.ok_or_else(|| refused("there is no static cluster of this name"))?);
-    Ok(Some(ads::Settings {
+    let cluster = fixed.clusters.remove(&ads.cluster);
+    let cluster = cluster.ok_or_else(|| refused("there is no static cluster of this name"))?;
+    Ok(ads::Settings {
         server: server(&cluster).ok_or_else(|| refused("expected exactly one endpoint"))?,
         security: security(&cluster, workload).map_err(refused)?,
-        protocol: if ads.delta {
-            ads::Protocol::Delta
-        } else {
-            ads::Protocol::StateOfTheWorld
+        protocol: match ads.delta {
+            true => ads::Protocol::Delta,
+            false => ads::Protocol::StateOfTheWorld,
         },
-        node_id: bootstrap.node.id.clone(),
-        node_cluster: bootstrap.node.cluster.clone(),
-        metadata: bootstrap.node.metadata.clone(),
-    }))
+        node_id: node.id,
+        node_cluster: node.cluster,
+        metadata: node.metadata,
+    })
 }
 
 fn server(cluster: &Cluster) -> Option<String> {
@@ -208,10 +206,8 @@ dynamic_resources:
             &EDGE.replace("cluster_name: xds-grpc}}]", "cluster_name: other}}]"),
             "cluster other: there is no static cluster",
         );
-        refused(
-            &EDGE.replace("- name: a", "- name: xds-grpc"),
-            "there is no static cluster",
-        );
+        let twice = EDGE.replace("- name: a", "- name: xds-grpc");
+        refused(&twice, r#"cluster "xds-grpc" is there twice"#);
         refused("node: {idd: x}", "idd");
     }
 }

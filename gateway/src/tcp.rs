@@ -132,10 +132,11 @@ impl Session {
     ) -> Result<(), ProxyError> {
         let tally = Tally::new(record);
         let relayed = tokio::select! {
+            // In this order: not a byte moves under a policy that has just been withdrawn.
             biased;
-            relayed = relay(io, upstream, &tally.counts, self.tcp.idle_timeout()) => relayed,
-            () = self.expired() => return Err(ProxyError::DurationTimeout),
             ended = self.revoked() => return ended,
+            () = self.expired() => return Err(ProxyError::DurationTimeout),
+            relayed = relay(io, upstream, &tally.counts, self.tcp.idle_timeout()) => relayed,
         };
         match relayed {
             Ok(()) | Err(Broken::Idle) => {}
@@ -145,6 +146,7 @@ impl Session {
             }
             Err(Broken::Upstream(error)) => {
                 tracing::debug!(connection = self.conn.id, %error, "upstream broke off");
+                tally.record.flag(Flag::Ur);
                 io.reset();
             }
         }

@@ -218,6 +218,7 @@ async fn a_reset_is_passed_on() {
     SockRef::from(&server).set_linger(Some(Duration::ZERO)).unwrap();
     drop(server);
     assert_eq!(read_all(&mut client).await, None);
+    assert_eq!(proxy.line().await.flags, "UR");
 
     let mut client = proxy.connect("l").await;
     client.write_all(&hello("a.test")).await.unwrap();
@@ -226,6 +227,7 @@ async fn a_reset_is_passed_on() {
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
     drop(client);
     assert_eq!(read_all(&mut server).await, None);
+    assert_eq!(proxy.lines(2).await.remove(1).flags, "-");
 }
 
 #[tokio::test]
