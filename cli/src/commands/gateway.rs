@@ -1,9 +1,9 @@
 //! `sallyport gateway`.
 
-use std::process::ExitCode;
+use std::{fs, path::PathBuf, process::ExitCode};
 
 use ::certs::FileWatcher;
-use ::gateway::Gateway;
+use ::gateway::{Following, Gateway, Handle, Settings, ads, bootstrap::Plan};
 use anyhow::Context as _;
 use mesh::xds::proxy::Role;
 
@@ -24,11 +24,17 @@ Examples:
   sallyport gateway --control https://istiod.istio-system:15012 --identity /var/run/secrets/workload-spiffe-credentials \\
       --labels app=istio-egressgateway,istio=egressgateway --address $POD_IP
 
+  # where `envoy -c bootstrap.yaml` stood
+  sallyport gateway -c bootstrap.yaml
+
 Access logs go to standard output, everything else to standard error (RUST_LOG=debug says more).";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
+    /// Envoy bootstrap file, YAML or JSON; stands for --control, --labels, --address and --pod
+    #[arg(short = 'c', long, value_name = "FILE", conflicts_with_all = ["control", "labels", "address", "pod"])]
+    config_path: Option<PathBuf>,
     #[command(flatten)]
     proxy: proxy::Args,
 }
@@ -41,23 +47,47 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 async fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     let mut shutdown = Shutdown::listen()?;
     let files = FileWatcher::new();
-    let Prepared {
-        pod,
-        control,
-        settings,
-        drain,
-    } = args.proxy.prepare(&files)?;
-    let node = pod.node(Role::Gateway);
-    tracing::info!(node = node.id, control = control.server, "starting");
+    let (settings, control) = read(args, &files)?;
     let handle = Gateway::start(settings).await.context("cannot start the gateway")?;
-    let following = handle.follow(following::settings(node, control))?;
+    for (listener, address) in handle.bound() {
+        tracing::info!(%listener, %address, "listening");
+    }
+    let following = control.map(|control| follow(&handle, control)).transpose()?;
     let signal = tokio::select! {
         signal = shutdown.requested() => signal,
         () = files.run() => "the end of the file watcher",
-        () = proxy::report(following.state()) => "the end of the reports",
+        () = report(following.as_ref()) => "the end of the reports",
     };
     tracing::info!(signal, "stopping; what is open may finish");
     drop(following);
-    handle.drain(drain).await;
+    handle.drain(args.proxy.drain).await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What to start with, and whom to follow if anybody.
+fn read(args: &Args, files: &FileWatcher) -> anyhow::Result<(Settings, Option<ads::Settings>)> {
+    let Some(path) = &args.config_path else {
+        let Prepared { pod, control, settings } = args.proxy.prepare(files)?;
+        let control = following::settings(pod.node(Role::Gateway), control);
+        return Ok((settings, Some(control)));
+    };
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let plan = Plan::read(&text, args.proxy.workload(files)?).with_context(|| path.display().to_string())?;
+    if let Some(address) = plan.admin {
+        tracing::warn!(%address, "the bootstrap asks for an admin interface, which there is not; nothing listens there");
+    }
+    Ok((args.proxy.adjust(plan.settings), plan.control))
+}
+
+fn follow(handle: &Handle, control: ads::Settings) -> anyhow::Result<Following> {
+    tracing::info!(node = control.node_id, control = control.server, "following");
+    Ok(handle.follow(control)?)
+}
+
+/// Without a control plane there is nothing to report, ever.
+async fn report(following: Option<&Following>) {
+    match following {
+        Some(following) => proxy::report(following.state()).await,
+        None => std::future::pending().await,
+    }
 }

@@ -9,12 +9,12 @@ use std::{
 };
 
 use ::certs::{FileWatcher, Workload};
-use ::sidecar::Control;
-use anyhow::{Context as _, bail};
-use gateway::{
+use ::gateway::{
     Settings,
     ads::{Protocol, Security, State},
 };
+use ::sidecar::Control;
+use anyhow::{Context as _, bail};
 use mesh::{id::SpiffeId, xds::proxy::Pod};
 use tokio::sync::watch;
 
@@ -60,7 +60,7 @@ pub(super) struct Args {
     workers: Option<NonZeroUsize>,
     /// How long open connections may finish after a signal to stop
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration::parse)]
-    drain: Duration,
+    pub(super) drain: Duration,
 }
 
 /// A control plane's URL.
@@ -76,41 +76,45 @@ pub(super) struct Prepared {
     pub(super) pod: Pod,
     pub(super) control: Control,
     pub(super) settings: Settings,
-    pub(super) drain: Duration,
 }
 
 impl Args {
     /// Reads the identity and puts everything together.
     pub(super) fn prepare(&self, files: &FileWatcher) -> anyhow::Result<Prepared> {
-        let server = self
-            .control
-            .as_ref()
-            .context("--control is missing: the URL of a control plane, such as https://istiod:15012")?;
-        let directory = self.identity.as_ref().context(
-            "--identity is missing: a directory with cert-chain.pem, key.pem and root-cert.pem (make one: sallyport certs issue)",
+        let server = self.control.as_ref();
+        let server =
+            server.context("--control is missing: the URL of a control plane, such as https://istiod:15012")?;
+        let workload = self.workload(files)?.context(
+            "--identity is missing: a directory with cert-chain.pem, key.pem and root-cert.pem (sallyport certs issue makes one)",
         )?;
-        let workload = files.workload(directory)?;
-        let pod = self.pod(workload.id());
-        let mut settings = self.settings();
-        settings.workload = Some(workload.clone());
-        let control = Control {
-            server: server.address.clone(),
-            security: self.security(server, workload)?,
-            protocol: Protocol::Delta,
-        };
         Ok(Prepared {
-            pod,
-            control,
-            settings,
-            drain: self.drain,
+            pod: self.pod(workload.id()),
+            settings: self.adjust(Settings {
+                workload: Some(workload.clone()),
+                ..Settings::default()
+            }),
+            control: Control {
+                server: server.address.clone(),
+                security: self.security(server, workload)?,
+                protocol: Protocol::Delta,
+            },
         })
     }
 
-    /// The data plane's settings, without an identity.
-    fn settings(&self) -> Settings {
-        let mut settings = Settings::default();
-        settings.name_servers.clone_from(&self.dns);
-        settings.system_roots.clone_from(&self.system_roots);
+    /// Our identity, if we have one.
+    pub(super) fn workload(&self, files: &FileWatcher) -> anyhow::Result<Option<Workload>> {
+        let directory = self.identity.as_ref();
+        Ok(directory.map(|directory| files.workload(directory)).transpose()?)
+    }
+
+    /// Lets the command line have its way over other settings.
+    pub(super) fn adjust(&self, mut settings: Settings) -> Settings {
+        if !self.dns.is_empty() {
+            settings.name_servers.clone_from(&self.dns);
+        }
+        if self.system_roots.is_some() {
+            settings.system_roots.clone_from(&self.system_roots);
+        }
         settings.workers = self.workers.unwrap_or(settings.workers);
         settings
     }

@@ -65,7 +65,6 @@ async fn serve(args: &Args) -> anyhow::Result<ExitCode> {
         pod,
         control,
         settings: plane,
-        drain,
     } = args.proxy.prepare(&files)?;
     let server = control.server.clone();
     let settings = Settings {
@@ -87,6 +86,6 @@ async fn serve(args: &Args) -> anyhow::Result<ExitCode> {
         () = proxy::report(handle.state()) => "the end of the reports",
     };
     tracing::info!(signal, "stopping; what is open may finish");
-    handle.drain(drain).await;
+    handle.drain(args.proxy.drain).await;
     Ok(ExitCode::SUCCESS)
 }

@@ -93,13 +93,15 @@ impl Part {
     pub(super) async fn start(&self, around: &Surroundings, server: Server<'_>) -> anyhow::Result<Running> {
         let workload = around.mesh_ca.workload(self.namespace, self.service_account)?;
         let log = LogPipe::open().context("access log")?;
-        let mut settings = gateway::Settings::default();
-        settings.network = around.network.on(self.address);
-        settings.workers = WORKERS;
-        settings.name_servers = vec![around.names.address()];
-        settings.system_roots = Some(around.outside_roots());
-        settings.stdout = Some(log.path().clone());
-        settings.workload = Some(workload.clone());
+        let settings = gateway::Settings {
+            network: around.network.on(self.address),
+            workers: WORKERS,
+            name_servers: vec![around.names.address()],
+            system_roots: Some(around.outside_roots()),
+            stdout: Some(log.path().clone()),
+            workload: Some(workload.clone()),
+            ..gateway::Settings::default()
+        };
         let control = Control {
             server: server.address.to_string(),
             security: following::mutual_tls(workload, server.identity),
