@@ -4,8 +4,8 @@
 //! request would go; every request leaves exactly one record, however it ends.
 
 pub(crate) mod body;
-mod forwarded;
 mod forward;
+mod forwarded;
 mod guard;
 mod head;
 mod hop;
@@ -22,7 +22,7 @@ mod upgrade;
 use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use mesh::{
     ClusterName, RouteConfigName,
@@ -88,8 +88,14 @@ impl HttpChain {
         if settings.http2.allow_connect {
             return Err("http2_protocol_options.allow_connect is not supported: leave it unset".to_owned());
         }
-        if let Some(token) = settings.upgrades.iter().find(|token| !["websocket", "connect"].contains(&token.as_str())) {
-            return Err(format!("upgrade_configs: {token:?} is not supported, only websocket and CONNECT are"));
+        if let Some(token) = settings
+            .upgrades
+            .iter()
+            .find(|token| !["websocket", "connect"].contains(&token.as_str()))
+        {
+            return Err(format!(
+                "upgrade_configs: {token:?} is not supported, only websocket and CONNECT are"
+            ));
         }
         Ok(Self {
             settings: settings.clone(),
@@ -100,6 +106,13 @@ impl HttpChain {
                 RouteSource::Inline(config) => Routes::Inline(Arc::new(RouteTable::build(config)?)),
             },
         })
+    }
+
+    fn authorize(&self, conn: &Connection, head: &Head) -> Result<(), ProxyError> {
+        match self.authz.check(&RequestFacts { conn, head }) {
+            Verdict::Allow => Ok(()),
+            Verdict::Deny(policy) => Err(ProxyError::Denied(policy.cloned())),
+        }
     }
 
     fn routes<'a>(&'a self, snapshot: &'a Snapshot) -> Option<&'a RouteTable> {
@@ -153,7 +166,7 @@ async fn answer(
     let sanitized = head.sanitize(&context.edge());
     trail.request(&head);
     if let Err(refusal) = sanitized.and_then(|()| context.session.misread()) {
-        return refuse_head(refusal, &head, trail, *client, &context.chain.settings);
+        return refuse_head(refusal, trail, *client, &context.chain.settings);
     }
     let resolved = context.resolve(&head, trail);
     upgrade::check(&head, &context.chain.settings)?;
@@ -167,7 +180,11 @@ async fn answer(
             let body = Bytes::copy_from_slice(direct.body.as_bytes());
             trail.details("direct_response");
             let mut response = reply::local(status, HeaderMap::new(), body, *client, &context.chain.settings);
-            rewrite::response(response.headers_mut(), &resolved.route.response_headers, &context.chain.settings);
+            rewrite::response(
+                response.headers_mut(),
+                &resolved.route.response_headers,
+                &context.chain.settings,
+            );
             Ok(Answer::Local(response))
         }
         RouteAction::Forward(to) => {
@@ -180,7 +197,11 @@ impl<'a> Context<'a> {
     /// Under the current configuration of the connection's filter chain; without one, under that which the connection was
     /// accepted with, while it is coming to its end.
     fn new(session: &'a Rc<Session>, snapshot: &'a Snapshot) -> Self {
-        Self { session, snapshot, chain: snapshot.http_chain(session.conn.chain).unwrap_or(&session.chain) }
+        Self {
+            session,
+            snapshot,
+            chain: snapshot.http_chain(session.conn.chain).unwrap_or(&session.chain),
+        }
     }
 
     fn edge(&self) -> forwarded::Edge<'_> {
@@ -206,14 +227,11 @@ impl<'a> Context<'a> {
     }
 
     fn authorize(&self, head: &Head, trail: &mut Trail) -> Result<(), ProxyError> {
-        let facts = RequestFacts { conn: &self.session.conn, head };
         if self.chain.authz.has_dry_run() {
-            trail.metadata(self.chain.authz.dry_run(&facts));
+            let conn = &self.session.conn;
+            trail.metadata(self.chain.authz.dry_run(&RequestFacts { conn, head }));
         }
-        match self.chain.authz.check(&facts) {
-            Verdict::Allow => Ok(()),
-            Verdict::Deny(policy) => Err(ProxyError::Denied(policy.cloned())),
-        }
+        self.chain.authorize(&self.session.conn, head)
     }
 
     fn needs_tls(&self, head: &Head, host: &VirtualHost) -> bool {
@@ -221,20 +239,16 @@ impl<'a> Context<'a> {
     }
 }
 
-fn refuse_head(
-    refusal: Refusal,
-    head: &Head,
-    trail: &mut Trail,
-    client: Client,
-    settings: &Http,
-) -> Result<Answer, ProxyError> {
+fn refuse_head(refusal: Refusal, trail: &mut Trail, client: Client, settings: &Http) -> Result<Answer, ProxyError> {
     match refusal {
         Refusal::Error(bad) => Err(ProxyError::Request(bad)),
         Refusal::Redirect(path) => {
-            let to = Redirect { path: Some(path), status: Some(307), ..Redirect::default() };
-            trail.details(ProxyError::Request(BadRequest::Path).details());
-            let (status, headers) = rewrite::redirect(head, &to).ok_or(ProxyError::Request(BadRequest::Path))?;
-            Ok(Answer::Local(reply::local(status, headers, Bytes::new(), client, settings)))
+            let error = ProxyError::Request(BadRequest::Path);
+            trail.details(error.details());
+            let location = HeaderValue::from_str(&path).map_err(|_| error)?;
+            let (status, headers) = (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)]);
+            let reply = reply::local(status, headers.into_iter().collect(), Bytes::new(), client, settings);
+            Ok(Answer::Local(reply))
         }
     }
 }
@@ -242,7 +256,13 @@ fn refuse_head(
 fn redirect(context: &Context<'_>, head: &Head, to: &Redirect, trail: &mut Trail) -> Result<Answer, ProxyError> {
     let (status, headers) = rewrite::redirect(head, to).ok_or(ProxyError::Request(BadRequest::Path))?;
     trail.details("direct_response");
-    Ok(Answer::Local(reply::local(status, headers, Bytes::new(), Client::of(head), &context.chain.settings)))
+    Ok(Answer::Local(reply::local(
+        status,
+        headers,
+        Bytes::new(),
+        Client::of(head),
+        &context.chain.settings,
+    )))
 }
 
 /// What authorization knows of a request.

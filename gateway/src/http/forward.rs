@@ -9,11 +9,7 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use mesh::{
-    cluster::UpstreamHttp,
-    host::Host as HostName,
-    route::Forward,
-};
+use mesh::{cluster::UpstreamHttp, host::Host as HostName, route::Forward};
 use smallvec::SmallVec;
 use tokio::time::{Instant, sleep};
 
@@ -26,7 +22,7 @@ use super::{
     rewrite,
     timers::Timers,
     trail::Trail,
-    upgrade::{self, Tunnel},
+    upgrade::{self, Terms, Tunnel},
 };
 use crate::{
     error::{BadRequest, ProxyError},
@@ -78,10 +74,15 @@ pub(super) async fn forward(
 ) -> Result<Answer, ProxyError> {
     let cluster = resolved.cluster.and_then(|name| context.snapshot.cluster(name));
     let cluster = cluster.ok_or(ProxyError::ClusterNotFound)?;
+    let idle = Timers::idle(to, &context.chain.settings.timeouts);
     if to.terminate_connect {
-        let idle = Timers::idle(to, &context.chain.settings.timeouts);
-        return upgrade::terminate_connect(context, cluster, &head, (switch, idle), trail).await;
+        let terms = Terms { asked: head, idle };
+        return upgrade::terminate_connect(context, cluster, terms, switch, trail).await;
     }
+    let terms = head.upgrade.is_some().then(|| Terms {
+        asked: head.clone(),
+        idle,
+    });
     rewrite::request(&mut head, resolved.route, to)?;
     trail.request(&head);
     let http2 = match cluster.settings().http {
@@ -89,24 +90,39 @@ pub(super) async fn forward(
         UpstreamHttp::Http2 => true,
         UpstreamHttp::AsDownstream => head.version == Version::HTTP_2,
     };
-    let wish = head.upgrade.clone();
-    if wish.is_some() && http2 {
+    if terms.is_some() && http2 {
         return Err(ProxyError::Request(BadRequest::Upgrade));
     }
     let keep = to.retry.is_some().then(|| buffer_limit(cluster));
     let upload = Upload::new(incoming, keep);
     trail.upload(upload.as_ref());
-    let timers = Timers::new(trail.started().instant, to, &context.chain.settings.timeouts, upload.clone());
+    let timers = Timers::new(
+        trail.started().instant,
+        to,
+        &context.chain.settings.timeouts,
+        upload.clone(),
+    );
     let purpose = purpose(cluster, &head);
     let (is_grpc, client) = (head.is_grpc(), head.version);
     let parts = Some(outbound(head, http2, upload.is_some())?);
-    let mut exchange =
-        Exchange { context, resolved, cluster, to, parts, upload, timers, purpose, http2, is_grpc, client };
+    let mut exchange = Exchange {
+        context,
+        resolved,
+        cluster,
+        to,
+        parts,
+        upload,
+        timers,
+        purpose,
+        http2,
+        is_grpc,
+        client,
+    };
     let attempt = exchange.run(trail).await?;
     if attempt.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return exchange.switch(attempt, wish, switch);
+        return exchange.switch(attempt, terms, switch);
     }
-    Ok(Answer::Upstream(exchange.finish(attempt, wish.is_some())))
+    Ok(Answer::Upstream(exchange.finish(attempt, terms.is_some())))
 }
 
 impl<'a> Exchange<'a> {
@@ -165,13 +181,20 @@ impl<'a> Exchange<'a> {
         trail: &mut Trail,
     ) -> Result<Attempt, ProxyError> {
         let worker = &self.context.session.worker;
-        let host = self.cluster.pick(&self.context.session.conn, tried, &mut *worker.rng.borrow_mut())?;
+        let host = self
+            .cluster
+            .pick(&self.context.session.conn, tried, &mut *worker.rng.borrow_mut())?;
         if self.to.retry.as_ref().is_some_and(|retry| retry.avoid_previous_hosts) {
             tried.push(host.address);
         }
         trail.attempt(&host, if self.http2 { "HTTP/2" } else { "HTTP/1.1" });
         let request = self.request(retries, trail.attempts())?;
-        let target = Target { cluster: self.cluster, host: &host, http2: self.http2, purpose: self.purpose.clone() };
+        let target = Target {
+            cluster: self.cluster,
+            host: &host,
+            http2: self.http2,
+            purpose: self.purpose.clone(),
+        };
         let began = Instant::now();
         let sending = send(
             &worker.pools,
@@ -187,13 +210,21 @@ impl<'a> Exchange<'a> {
             error = self.timers.expired() => Err(Failed { error, unsent: None }),
         };
         match sent {
-            Ok((response, lease)) => Ok(Attempt { response, lease, took: began.elapsed() }),
+            Ok((response, lease)) => Ok(Attempt {
+                response,
+                lease,
+                took: began.elapsed(),
+            }),
             Err(Failed { error, unsent }) => {
                 if let Some(request) = unsent {
                     self.parts = Some(request.into_parts().0);
                 }
                 // A client that stopped sending is the cause, whatever the upstream made of it.
-                Err(self.upload.as_ref().and_then(|upload| upload.failure()).unwrap_or(error))
+                Err(self
+                    .upload
+                    .as_ref()
+                    .and_then(|upload| upload.failure())
+                    .unwrap_or(error))
             }
         }
     }
@@ -230,11 +261,19 @@ impl<'a> Exchange<'a> {
         let (mut parts, incoming) = attempt.response.into_parts();
         hop::strip(&mut parts.headers, parts.version);
         parts.version = self.client;
-        parts.headers.insert(SERVICE_TIME, rewrite::number(attempt.took.as_millis()));
-        rewrite::response(&mut parts.headers, &self.resolved.route.response_headers, &self.context.chain.settings);
+        parts
+            .headers
+            .insert(SERVICE_TIME, rewrite::number(attempt.took.as_millis()));
+        rewrite::response(
+            &mut parts.headers,
+            &self.resolved.route.response_headers,
+            &self.context.chain.settings,
+        );
         if declined_upgrade {
             // What the client sends next could be of either protocol.
-            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            parts
+                .headers
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let download = Download {
             incoming,
@@ -249,25 +288,40 @@ impl<'a> Exchange<'a> {
     fn switch(
         self,
         mut attempt: Attempt,
-        wish: Option<hop::Upgrade>,
+        terms: Option<Terms>,
         switch: Option<OnUpgrade>,
     ) -> Result<Answer, ProxyError> {
-        let unasked = ProxyError::Reset { reset: crate::error::UpstreamReset::Protocol, started: false };
-        let (Some(wish), Some(downstream)) = (wish, switch) else { return Err(unasked) };
+        let unasked = ProxyError::Reset {
+            reset: crate::error::UpstreamReset::Protocol,
+            started: false,
+        };
+        let (Some(terms), Some(downstream)) = (terms, switch) else {
+            return Err(unasked);
+        };
         let upstream = hyper::upgrade::on(&mut attempt.response);
         let (mut parts, _) = attempt.response.into_parts();
         hop::strip(&mut parts.headers, parts.version);
-        hop::set_upgrade(&mut parts.headers, wish);
-        parts.headers.insert(SERVICE_TIME, rewrite::number(attempt.took.as_millis()));
-        rewrite::response(&mut parts.headers, &self.resolved.route.response_headers, &self.context.chain.settings);
-        let idle = Timers::idle(self.to, &self.context.chain.settings.timeouts);
-        let tunnel = Tunnel::upgraded(downstream, upstream, attempt.lease, idle);
+        if let Some(wish) = &terms.asked.upgrade {
+            hop::set_upgrade(&mut parts.headers, wish.clone());
+        }
+        parts
+            .headers
+            .insert(SERVICE_TIME, rewrite::number(attempt.took.as_millis()));
+        rewrite::response(
+            &mut parts.headers,
+            &self.resolved.route.response_headers,
+            &self.context.chain.settings,
+        );
+        let tunnel = Tunnel::upgraded(downstream, upstream, attempt.lease, terms);
         Ok(Answer::Switch(Response::from_parts(parts, ()), tunnel))
     }
 }
 
 fn buffer_limit(cluster: &Cluster) -> usize {
-    cluster.settings().buffer_limit.map_or(limits::BUFFER, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+    cluster
+        .settings()
+        .buffer_limit
+        .map_or(limits::BUFFER, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
 /// A cluster with `auto_sni` asks for the host that the request is for.
@@ -279,9 +333,21 @@ fn purpose(cluster: &Cluster, head: &Head) -> Purpose {
 
 /// The head in the form of the upstream's HTTP version.
 fn outbound(head: Head, http2: bool, has_body: bool) -> Result<Parts, ProxyError> {
-    let Head { method, authority, target, mut headers, scheme, upgrade, .. } = head;
+    let Head {
+        method,
+        authority,
+        target,
+        mut headers,
+        scheme,
+        upgrade,
+        ..
+    } = head;
     let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let uri = if http2 { absolute(&scheme, &authority, target)? } else { Uri::from(target) };
+    let uri = if http2 {
+        absolute(&scheme, &authority, target)?
+    } else {
+        Uri::from(target)
+    };
     if !http2 {
         headers.insert(HOST, authority);
         if has_body && !headers.contains_key(header::CONTENT_LENGTH) {
@@ -303,6 +369,9 @@ fn outbound(head: Head, http2: bool, has_body: bool) -> Result<Parts, ProxyError
 fn absolute(scheme: &Scheme, authority: &HeaderValue, target: PathAndQuery) -> Result<Uri, ProxyError> {
     let invalid = || ProxyError::Request(BadRequest::Authority);
     let authority = Authority::try_from(authority.as_bytes()).map_err(|_| invalid())?;
-    let builder = Uri::builder().scheme(scheme.clone()).authority(authority).path_and_query(target);
+    let builder = Uri::builder()
+        .scheme(scheme.clone())
+        .authority(authority)
+        .path_and_query(target);
     builder.build().map_err(|_| invalid())
 }

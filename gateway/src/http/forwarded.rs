@@ -120,7 +120,10 @@ fn forwarded_proto(head: &mut Head, edge: &Edge<'_>) {
         Some(b"http") if trusted => head.scheme = Scheme::HTTP,
         _ => {
             let tls = edge.conn.tls.is_some();
-            head.headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if tls { "https" } else { "http" }));
+            head.headers.insert(
+                FORWARDED_PROTO,
+                HeaderValue::from_static(if tls { "https" } else { "http" }),
+            );
         }
     }
 }
@@ -183,13 +186,22 @@ fn describe(conn: &Connection, peer: &Peer, details: ClientCertDetails) -> Strin
     let certificate = &peer.certificate;
     let mut parts = Vec::new();
     let local = conn.tls.as_ref().and_then(|tls| tls.local.as_ref());
-    parts.extend(local.into_iter().flat_map(|local| &local.uri_sans).map(|uri| format!("By={uri}")));
+    parts.extend(
+        local
+            .into_iter()
+            .flat_map(|local| &local.uri_sans)
+            .map(|uri| format!("By={uri}")),
+    );
     parts.push(format!("Hash={}", certificate.fingerprint()));
     if details.cert {
         parts.push(format!("Cert=\"{}\"", url_encoded(&certificate.pem())));
     }
     if details.chain {
-        let pem = |der| Certificate::parse(der).map(|certificate| certificate.pem()).unwrap_or_default();
+        let pem = |der| {
+            Certificate::parse(der)
+                .map(|certificate| certificate.pem())
+                .unwrap_or_default()
+        };
         let chain: String = peer.chain.iter().map(pem).collect();
         parts.push(format!("Chain=\"{}\"", url_encoded(&chain)));
     }
@@ -229,7 +241,13 @@ mod tests {
     use super::*;
     use crate::{connection::TlsFacts, http::tests::plain};
 
-    const ALL: ClientCertDetails = ClientCertDetails { subject: true, cert: true, chain: false, dns: true, uri: true };
+    const ALL: ClientCertDetails = ClientCertDetails {
+        subject: true,
+        cert: true,
+        chain: false,
+        dns: true,
+        uri: true,
+    };
 
     #[test]
     fn a_peer_is_described_in_envoys_order() {
@@ -243,17 +261,26 @@ mod tests {
         let tls = TlsFacts {
             version: "TLSv1.3",
             cipher: "TLS_AES_128_GCM_SHA256",
-            peer: Some(Peer { certificate: peer.clone(), chain: vec![peer.der.clone()] }),
+            peer: Some(Peer {
+                certificate: peer.clone(),
+                chain: vec![peer.der.clone()],
+            }),
             local: Some(Arc::new(issue("spiffe://td/ns/istio-egress/sa/gateway"))),
         };
-        let conn = Connection { tls: Some(tls), ..plain() };
+        let conn = Connection {
+            tls: Some(tls),
+            ..plain()
+        };
         let described = PeerDescription::default();
         let value = described.of(&conn, ALL).unwrap();
         let parts: Vec<_> = value.to_str().unwrap().split(';').collect();
         assert_eq!(parts[0], "By=spiffe://td/ns/istio-egress/sa/gateway");
         assert_eq!(parts[1], format!("Hash={}", peer.fingerprint()));
         assert!(parts[2].starts_with("Cert=\"-----BEGIN%20CERTIFICATE-----%0A") && parts[2].ends_with("%0A\""));
-        assert_eq!(parts[3..], ["Subject=\"\"", "URI=spiffe://td/ns/team-x/sa/test", "DNS=a.test"]);
+        assert_eq!(
+            parts[3..],
+            ["Subject=\"\"", "URI=spiffe://td/ns/team-x/sa/test", "DNS=a.test"]
+        );
         let brief = described.of(&conn, ClientCertDetails::default()).unwrap();
         assert_eq!(brief.to_str().unwrap().split(';').count(), 2);
     }

@@ -82,7 +82,10 @@ const PLACEHOLDER: &[u8] = b"GET / HTTP/1.1\r\nhost: -\r\nconnection: close\r\n\
 impl Status {
     /// What is wrong with the request of this number, counted from 1.
     pub(crate) fn violation(&self, request: u64) -> Option<&ProxyError> {
-        self.violation.get().filter(|(number, _)| *number == request).map(|(_, error)| error)
+        self.violation
+            .get()
+            .filter(|(number, _)| *number == request)
+            .map(|(_, error)| error)
     }
 
     /// The request of this number has its response. `switched`: and the connection leaves HTTP.
@@ -181,7 +184,10 @@ impl<S> Guarded<S> {
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) {
-        let Some(timeout) = self.head_timeout.filter(|_| self.mode == Mode::Guard && !self.held.is_empty()) else {
+        let Some(timeout) = self
+            .head_timeout
+            .filter(|_| self.mode == Mode::Guard && !self.held.is_empty())
+        else {
             return;
         };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(timeout)));
@@ -237,7 +243,11 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
             self.mode = Mode::Lingering;
             self.timer = Some(Box::pin(sleep(self.linger)));
         }
-        if self.timer.as_mut().is_none_or(|timer| timer.as_mut().poll(cx).is_ready()) {
+        if self
+            .timer
+            .as_mut()
+            .is_none_or(|timer| timer.as_mut().poll(cx).is_ready())
+        {
             return Poll::Ready(());
         }
         let mut scratch = [0; 1024];

@@ -21,14 +21,10 @@ use super::{
     hop::{self, Upgrade},
     path::{Normalized, PathRules},
 };
-use crate::{
-    access_log::RequestView,
-    connection::Connection,
-    error::BadRequest,
-};
+use crate::{access_log::RequestView, connection::Connection, error::BadRequest};
 
 /// A request without its body.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Head {
     pub(crate) method: Method,
     /// As the client wrote it, port and case included; several `host` lines are joined. Empty if there is none.
@@ -61,7 +57,13 @@ impl Head {
     /// # Errors
     /// What HTTP does not allow.
     pub(crate) fn read(parts: Parts, conn: &Connection, settings: &Http) -> Result<Self, BadRequest> {
-        let Parts { method, uri, version, mut headers, .. } = parts;
+        let Parts {
+            method,
+            uri,
+            version,
+            mut headers,
+            ..
+        } = parts;
         if version < Version::HTTP_2 {
             check_absolute(&uri, conn.tls.is_some(), settings)?;
         }
@@ -76,7 +78,11 @@ impl Head {
             headers,
             version,
             upgrade: None,
-            scheme: if conn.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP },
+            scheme: if conn.tls.is_some() {
+                Scheme::HTTPS
+            } else {
+                Scheme::HTTP
+            },
             client_ip: conn.remote.ip(),
         })
     }
@@ -162,7 +168,9 @@ impl Head {
 
     /// Whether this is a gRPC call, which wants its errors in gRPC's form.
     pub(crate) fn is_grpc(&self) -> bool {
-        let Some(kind) = self.headers.get(header::CONTENT_TYPE) else { return false };
+        let Some(kind) = self.headers.get(header::CONTENT_TYPE) else {
+            return false;
+        };
         let rest = kind.as_bytes().strip_prefix(b"application/grpc");
         rest.is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'+'))
     }
@@ -192,7 +200,9 @@ pub(crate) fn protocol(version: Version) -> &'static str {
 /// Cuts `:port` off an authority; the brackets of an IPv6 address stay.
 pub(crate) fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && !is_bare_ipv6(host) => host,
+        Some((host, port)) if !host.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && !is_bare_ipv6(host) => {
+            host
+        }
         _ => authority,
     }
 }
@@ -203,7 +213,10 @@ fn is_bare_ipv6(host: &str) -> bool {
 
 /// All lines of a header as one text.
 pub(crate) fn joined<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, str>> {
-    let mut lines = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let mut lines = headers
+        .get_all(name)
+        .iter()
+        .map(|value| String::from_utf8_lossy(value.as_bytes()));
     let mut text = lines.next()?;
     for line in lines {
         let text = text.to_mut();
@@ -227,7 +240,11 @@ fn check_count(headers: &HeaderMap, settings: &Http) -> Result<(), BadRequest> {
     let limit = settings.limits.header_count.map_or(crate::limits::HEADERS, |count| {
         usize::try_from(count).unwrap_or(usize::MAX)
     });
-    if headers.len() > limit { Err(BadRequest::TooManyHeaders) } else { Ok(()) }
+    if headers.len() > limit {
+        Err(BadRequest::TooManyHeaders)
+    } else {
+        Ok(())
+    }
 }
 
 fn check_underscores(headers: &mut HeaderMap, settings: &Http) -> Result<(), BadRequest> {
@@ -260,7 +277,11 @@ fn authority(uri: &Uri, headers: &mut HeaderMap) -> Result<HeaderValue, BadReque
         }
         None => headers.remove(HOST).unwrap_or_else(|| HeaderValue::from_static("")),
     };
-    if value.as_bytes().iter().copied().all(is_authority_byte) { Ok(value) } else { Err(BadRequest::Authority) }
+    if value.as_bytes().iter().copied().all(is_authority_byte) {
+        Ok(value)
+    } else {
+        Err(BadRequest::Authority)
+    }
 }
 
 /// RFC 3986 section 3.2, and the comma between joined lines.
@@ -273,7 +294,11 @@ fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return;
     }
-    let crumbs: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let crumbs: Vec<_> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
     if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(header::COOKIE, cookie);
     }

@@ -19,9 +19,20 @@ const H2C: &str = "h2c";
 /// Removes what belongs to the hop a message came over, `te` reduced to `trailers`. Returns the protocol that the sender
 /// wants to switch to.
 pub(crate) fn strip(headers: &mut HeaderMap, version: Version) -> Option<Upgrade> {
-    let upgrade = if version < Version::HTTP_2 { wanted_upgrade(headers) } else { None };
+    let upgrade = if version < Version::HTTP_2 {
+        wanted_upgrade(headers)
+    } else {
+        None
+    };
     remove_nominated(headers);
-    for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS] {
+    for name in [
+        CONNECTION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        HTTP2_SETTINGS,
+    ] {
         headers.remove(name);
     }
     if headers.contains_key(TE) {
@@ -54,10 +65,16 @@ fn wanted_upgrade(headers: &HeaderMap) -> Option<Upgrade> {
 }
 
 fn remove_nominated(headers: &mut HeaderMap) {
-    let is_interesting = |token: &&str| !["close", "keep-alive", "upgrade"].iter().any(|known| token.eq_ignore_ascii_case(known));
+    let is_interesting = |token: &&str| {
+        !["close", "keep-alive", "upgrade"]
+            .iter()
+            .any(|known| token.eq_ignore_ascii_case(known))
+    };
     // An invalid name is no header's.
-    let names: SmallVec<[HeaderName; 2]> =
-        tokens(headers, &CONNECTION).filter(is_interesting).filter_map(|token| token.parse().ok()).collect();
+    let names: SmallVec<[HeaderName; 2]> = tokens(headers, &CONNECTION)
+        .filter(is_interesting)
+        .filter_map(|token| token.parse().ok())
+        .collect();
     for name in names {
         headers.remove(name);
     }
@@ -66,7 +83,9 @@ fn remove_nominated(headers: &mut HeaderMap) {
 /// The elements of a comma-separated list over all lines of a header.
 fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(|token| token.split(';').next().unwrap_or_default().trim())
+    lines
+        .flat_map(|line| line.split(','))
+        .map(|token| token.split(';').next().unwrap_or_default().trim())
 }
 
 #[cfg(test)]
@@ -74,7 +93,10 @@ mod tests {
     use super::*;
 
     fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        lines
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
     }
 
     #[test]
@@ -90,7 +112,10 @@ mod tests {
             ("proxy-authorization", "secret"),
         ]);
         assert_eq!(strip(&mut headers, Version::HTTP_11), None);
-        assert_eq!(headers, map(&[("x-b", "2"), ("te", "trailers"), ("proxy-authorization", "secret")]));
+        assert_eq!(
+            headers,
+            map(&[("x-b", "2"), ("te", "trailers"), ("proxy-authorization", "secret")])
+        );
     }
 
     #[test]
@@ -108,6 +133,12 @@ mod tests {
         assert_eq!(wish(&both, Version::HTTP_2), None);
         assert_eq!(wish(&both[1..], Version::HTTP_11), None);
         assert_eq!(wish(&both[..1], Version::HTTP_11), None);
-        assert_eq!(wish(&[("connection", "upgrade, http2-settings"), ("upgrade", "h2c")], Version::HTTP_11), None);
+        assert_eq!(
+            wish(
+                &[("connection", "upgrade, http2-settings"), ("upgrade", "h2c")],
+                Version::HTTP_11
+            ),
+            None
+        );
     }
 }

@@ -67,7 +67,9 @@ impl PathRules {
         let path = decoded.as_deref().unwrap_or(path);
         let wants_dots = self.normalize && path.contains("/.");
         let wants_merge = self.merge_slashes && path.contains("//");
-        let rebuilt = (wants_dots || wants_merge).then(|| self.rebuild(path)).filter(|rebuilt| rebuilt != path);
+        let rebuilt = (wants_dots || wants_merge)
+            .then(|| self.rebuild(path))
+            .filter(|rebuilt| rebuilt != path);
         rebuilt.or(decoded)
     }
 
@@ -141,7 +143,9 @@ fn escapes(text: &str) -> impl Iterator<Item = (usize, u8)> + '_ {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
 }
 
 /// Replaces the escapes of those bytes, all of them ASCII, that `wanted` says.
@@ -163,10 +167,16 @@ mod tests {
 
     use super::*;
 
-    const ISTIO: PathRules =
-        PathRules { normalize: true, merge_slashes: false, escaped_slashes: EscapedSlashes::Keep };
-    const STRICT: PathRules =
-        PathRules { normalize: true, merge_slashes: true, escaped_slashes: EscapedSlashes::UnescapeAndForward };
+    const ISTIO: PathRules = PathRules {
+        normalize: true,
+        merge_slashes: false,
+        escaped_slashes: EscapedSlashes::Keep,
+    };
+    const STRICT: PathRules = PathRules {
+        normalize: true,
+        merge_slashes: true,
+        escaped_slashes: EscapedSlashes::UnescapeAndForward,
+    };
 
     #[track_caller]
     fn check(rules: PathRules, target: &str, expect: &str) {
@@ -197,7 +207,10 @@ mod tests {
 
     #[test]
     fn a_path_without_one_meaning_is_refused() {
-        let reject = PathRules { escaped_slashes: EscapedSlashes::Reject, ..ISTIO };
+        let reject = PathRules {
+            escaped_slashes: EscapedSlashes::Reject,
+            ..ISTIO
+        };
         assert_eq!(ISTIO.apply("/a%00b"), Err(PathError));
         assert_eq!(reject.apply("/a%2fb"), Err(PathError));
         assert_eq!(reject.apply("/ab?x=%2f"), Ok(Normalized::Unchanged));
@@ -205,7 +218,10 @@ mod tests {
 
     #[test]
     fn the_client_is_sent_to_the_unescaped_path() {
-        let redirect = PathRules { escaped_slashes: EscapedSlashes::UnescapeAndRedirect, ..ISTIO };
+        let redirect = PathRules {
+            escaped_slashes: EscapedSlashes::UnescapeAndRedirect,
+            ..ISTIO
+        };
         assert_eq!(redirect.apply("/a%2Fb?c"), Ok(Normalized::Redirect("/a/b?c".into())));
         assert_eq!(redirect.apply("/a/../b"), Ok(Normalized::Changed("/b".into())));
     }

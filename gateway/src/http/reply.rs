@@ -27,7 +27,12 @@ const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 impl Client {
     /// Someone of whose request only the version is known.
     pub(crate) fn unknown(version: Version) -> Self {
-        Self { version, is_head: false, is_grpc: false, leaves_http: false }
+        Self {
+            version,
+            is_head: false,
+            is_grpc: false,
+            leaves_http: false,
+        }
     }
 
     /// Who sent this head.
@@ -51,7 +56,13 @@ pub(crate) fn refuse(error: &ProxyError, retried: bool, client: Client, settings
     if closes(error) && client.version < Version::HTTP_2 {
         headers.insert(header::CONNECTION, CLOSE);
     }
-    local(status, headers, error.body(retried).into_owned().into(), client, settings)
+    local(
+        status,
+        headers,
+        error.body(retried).into_owned().into(),
+        client,
+        settings,
+    )
 }
 
 /// An answer of our own with this status and text.
@@ -67,7 +78,9 @@ pub(crate) fn local(
         (StatusCode::OK, Bytes::new())
     } else {
         if !body.is_empty() {
-            headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("text/plain"));
+            headers
+                .entry(header::CONTENT_TYPE)
+                .or_insert(HeaderValue::from_static("text/plain"));
         }
         if !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             headers.insert(header::CONTENT_LENGTH, body.len().into());

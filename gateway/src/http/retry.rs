@@ -35,7 +35,11 @@ const LONGEST_DELAY: Duration = Duration::from_millis(250);
 impl<'a> Retries<'a> {
     /// All retries of a policy.
     pub(crate) fn new(policy: Option<&'a RetryPolicy>) -> Self {
-        Self { policy, left: policy.map_or(0, |policy| policy.num_retries), delay: FIRST_DELAY }
+        Self {
+            policy,
+            left: policy.map_or(0, |policy| policy.num_retries),
+            delay: FIRST_DELAY,
+        }
     }
 
     /// Whether any outcome that shows after the request was sent could lead to another attempt, so that the request must be
@@ -82,9 +86,13 @@ impl<'a> Retries<'a> {
 
     /// After response headers.
     pub(crate) fn after_response(&mut self, status: StatusCode, headers: &HeaderMap, rng: &mut impl Rng) -> Decision {
-        let Some(policy) = self.policy else { return Decision::Keep };
+        let Some(policy) = self.policy else {
+            return Decision::Keep;
+        };
         let code = status.as_u16();
-        let grpc = headers.get("grpc-status").and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+        let grpc = headers
+            .get("grpc-status")
+            .and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
         let wanted = |condition: RetryOn| match condition {
             RetryOn::ServerError => status.is_server_error(),
             RetryOn::GatewayError => matches!(code, 502..=504),
@@ -101,7 +109,9 @@ impl<'a> Retries<'a> {
     }
 
     fn decide(&mut self, wanted: impl Fn(RetryOn) -> bool, rng: &mut impl Rng) -> Decision {
-        let Some(policy) = self.policy else { return Decision::Keep };
+        let Some(policy) = self.policy else {
+            return Decision::Keep;
+        };
         if !policy.retry_on.iter().any(|condition| wanted(*condition)) {
             return Decision::Keep;
         }
@@ -171,14 +181,21 @@ mod tests {
         assert!(matches!(retries.after_error(&refused(), false, &mut rng), Decision::Again(d) if d < FIRST_DELAY));
         assert!(matches!(retries.after_error(&refused(), false, &mut rng), Decision::Again(d) if d < FIRST_DELAY * 2));
         assert_eq!(retries.after_error(&refused(), false, &mut rng), Decision::Exhausted);
-        assert_eq!(Retries::new(None).after_error(&refused(), false, &mut rng), Decision::Keep);
+        assert_eq!(
+            Retries::new(None).after_error(&refused(), false, &mut rng),
+            Decision::Keep
+        );
     }
 
     #[test]
     fn statuses_are_retried_where_the_policy_lists_them() {
         let mut rng = StdRng::seed_from_u64(1);
         let mut check = |condition: RetryOn, status: u16, grpc: Option<&'static str>, again: bool| {
-            let policy = RetryPolicy { retry_on: vec![condition], status_codes: vec![418], ..istio() };
+            let policy = RetryPolicy {
+                retry_on: vec![condition],
+                status_codes: vec![418],
+                ..istio()
+            };
             let headers = grpc.map(|code| (http::HeaderName::from_static("grpc-status"), code.parse().unwrap()));
             let headers = HeaderMap::from_iter(headers);
             let status = StatusCode::from_u16(status).unwrap();

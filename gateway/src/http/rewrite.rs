@@ -31,7 +31,10 @@ pub(crate) fn request(head: &mut Head, route: &Route, forward: &Forward) -> Resu
     }
     rewrite_path(head, route, forward)?;
     rewrite_host(head, forward)?;
-    let timeout = [forward.retry.as_ref().and_then(|retry| retry.per_try_timeout), forward.timeout];
+    let timeout = [
+        forward.retry.as_ref().and_then(|retry| retry.per_try_timeout),
+        forward.timeout,
+    ];
     if let Some(timeout) = timeout.into_iter().flatten().find(|timeout| !timeout.is_zero()) {
         head.headers.insert(EXPECTED_TIMEOUT, number(timeout.as_millis()));
     }
@@ -39,7 +42,9 @@ pub(crate) fn request(head: &mut Head, route: &Route, forward: &Forward) -> Resu
 }
 
 fn rewrite_path(head: &mut Head, route: &Route, forward: &Forward) -> Result<(), ProxyError> {
-    let (Some(to), Some(target)) = (&forward.prefix_rewrite, &head.target) else { return Ok(()) };
+    let (Some(to), Some(target)) = (&forward.prefix_rewrite, &head.target) else {
+        return Ok(());
+    };
     let matched = match &route.matches.path {
         PathMatch::Prefix(prefix) => prefix.len(),
         PathMatch::Exact(exact) => exact.len(),
@@ -47,7 +52,9 @@ fn rewrite_path(head: &mut Head, route: &Route, forward: &Forward) -> Result<(),
     };
     let original = target.as_str();
     let rest = original.get(matched..).unwrap_or_default();
-    let path = format!("{to}{rest}").parse().map_err(|_| ProxyError::Request(BadRequest::Path))?;
+    let path = format!("{to}{rest}")
+        .parse()
+        .map_err(|_| ProxyError::Request(BadRequest::Path))?;
     if let Ok(original) = HeaderValue::from_str(original) {
         head.headers.insert(ORIGINAL_PATH, original);
     }
@@ -56,7 +63,9 @@ fn rewrite_path(head: &mut Head, route: &Route, forward: &Forward) -> Result<(),
 }
 
 fn rewrite_host(head: &mut Head, forward: &Forward) -> Result<(), ProxyError> {
-    let Some(host) = &forward.host_rewrite else { return Ok(()) };
+    let Some(host) = &forward.host_rewrite else {
+        return Ok(());
+    };
     let host = HeaderValue::from_str(host).map_err(|_| ProxyError::Request(BadRequest::Authority))?;
     let original = std::mem::replace(&mut head.authority, host);
     head.headers.insert(ORIGINAL_HOST, original);
@@ -83,7 +92,10 @@ pub(crate) fn sign(headers: &mut HeaderMap, settings: &Http) {
 
 fn server_name(settings: &Http) -> HeaderValue {
     const ENVOY: HeaderValue = HeaderValue::from_static("envoy");
-    settings.server_name.as_deref().map_or(ENVOY, |name| HeaderValue::from_str(name).unwrap_or(ENVOY))
+    settings
+        .server_name
+        .as_deref()
+        .map_or(ENVOY, |name| HeaderValue::from_str(name).unwrap_or(ENVOY))
 }
 
 /// A decimal number as a header's value.
@@ -128,5 +140,8 @@ fn redirect_authority(head: &Head, redirect: &Redirect, scheme: &str) -> String 
 
 /// To the same place, over TLS.
 pub(crate) fn to_https() -> Redirect {
-    Redirect { scheme: Some("https".to_owned()), ..Redirect::default() }
+    Redirect {
+        scheme: Some("https".to_owned()),
+        ..Redirect::default()
+    }
 }

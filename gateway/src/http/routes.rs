@@ -89,7 +89,12 @@ impl RouteTable {
             ignore_port: config.ignore_port_in_host_matching,
         };
         for (at, host) in config.virtual_hosts.iter().enumerate() {
-            let context = |error| format!("route configuration {}: virtual host {}: {error}", config.name, host.name);
+            let context = |error| {
+                format!(
+                    "route configuration {}: virtual host {}: {error}",
+                    config.name, host.name
+                )
+            };
             table.virtual_hosts.push(VirtualHost::build(host).map_err(context)?);
             host.domains.iter().for_each(|domain| table.index(domain, at));
         }
@@ -126,9 +131,15 @@ impl RouteTable {
     }
 
     fn virtual_host(&self, authority: &str) -> Option<&VirtualHost> {
-        let authority = if self.ignore_port { without_port(authority) } else { authority };
+        let authority = if self.ignore_port {
+            without_port(authority)
+        } else {
+            authority
+        };
         let mut lower = [0; MAX_AUTHORITY];
-        let at = lowercase(authority, &mut lower).and_then(|name| self.by_name(name)).or(self.any);
+        let at = lowercase(authority, &mut lower)
+            .and_then(|name| self.by_name(name))
+            .or(self.any);
         self.virtual_hosts.get(at?)
     }
 
@@ -137,7 +148,10 @@ impl RouteTable {
             let start = name.len().checked_sub(*length).filter(|start| *start > 0)?;
             self.suffixes.get(name.get(start..)?)
         };
-        self.exact.get(name).or_else(|| self.suffix_lengths.iter().find_map(by_suffix)).copied()
+        self.exact
+            .get(name)
+            .or_else(|| self.suffix_lengths.iter().find_map(by_suffix))
+            .copied()
     }
 }
 
@@ -173,8 +187,14 @@ impl Route {
     fn matches(&self, head: &Head) -> bool {
         let conditions = &self.matches;
         self.matches_path(head)
-            && conditions.headers.iter().all(|header| header.matches(head.header(&header.name).as_deref()))
-            && conditions.query.iter().all(|parameter| query_matches(parameter, head.query()))
+            && conditions
+                .headers
+                .iter()
+                .all(|header| header.matches(head.header(&header.name).as_deref()))
+            && conditions
+                .query
+                .iter()
+                .all(|parameter| query_matches(parameter, head.query()))
     }
 
     /// A CONNECT request has no path, so that only a CONNECT route can be meant for it.
@@ -187,9 +207,9 @@ impl Route {
             PathMatch::Exact(exact) if case => path == exact,
             PathMatch::Exact(exact) => path.eq_ignore_ascii_case(exact),
             PathMatch::Prefix(prefix) if case => path.starts_with(prefix.as_str()),
-            PathMatch::Prefix(prefix) => {
-                path.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-            }
+            PathMatch::Prefix(prefix) => path
+                .get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix)),
             PathMatch::Regex(regex) => regex.matches(path),
         }
     }
@@ -201,12 +221,19 @@ fn query_matches(matcher: &QueryMatcher, query: &str) -> bool {
     let Some((_, value)) = parameters.find(|(name, _)| percent_decoded(name) == matcher.name) else {
         return false;
     };
-    matcher.value.as_ref().is_none_or(|wanted| wanted.matches(&percent_decoded(value)))
+    matcher
+        .value
+        .as_ref()
+        .is_none_or(|wanted| wanted.matches(&percent_decoded(value)))
 }
 
 /// Undoes valid escapes of ASCII; everything else stays.
 fn percent_decoded(text: &str) -> Cow<'_, str> {
-    if text.contains('%') { super::path::decode_ascii(text).into() } else { text.into() }
+    if text.contains('%') {
+        super::path::decode_ascii(text).into()
+    } else {
+        text.into()
+    }
 }
 
 impl HeaderChanges {
@@ -216,11 +243,19 @@ impl HeaderChanges {
             built.remove.push(header_name(name)?);
         }
         for change in &changes.add {
-            let value = HeaderValue::from_str(&change.value)
-                .map_err(|_| format!("header {}: the value {:?} has control characters", change.name, change.value))?;
+            let value = HeaderValue::from_str(&change.value).map_err(|_| {
+                format!(
+                    "header {}: the value {:?} has control characters",
+                    change.name, change.value
+                )
+            })?;
             match change.name.as_str() {
                 ":authority" | "host" => built.authority = Some(value),
-                name => built.add.push(HeaderChange { name: header_name(name)?, value, append: change.append }),
+                name => built.add.push(HeaderChange {
+                    name: header_name(name)?,
+                    value,
+                    append: change.append,
+                }),
             }
         }
         Ok(built)

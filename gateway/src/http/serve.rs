@@ -1,14 +1,6 @@
 //! Serves the HTTP of one connection: which version it is, hyper's settings, and how the connection ends.
 
-use std::{
-    cell::Cell,
-    convert::Infallible,
-    future::Future,
-    pin::Pin,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::Cell, convert::Infallible, future::Future, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::{
@@ -18,7 +10,10 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mesh::listener::{Codec, Http};
-use tokio::{sync::Notify, time::{Instant, sleep_until}};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, sleep_until},
+};
 
 use super::{
     Context, HttpChain,
@@ -63,7 +58,9 @@ pub(crate) struct Session {
 /// each request is served under the current one of the same id, if there still is one.
 pub(crate) async fn serve_connection(worker: Rc<Worker>, chain: Arc<HttpChain>, conn: Arc<Connection>, io: Downstream) {
     let mut io = Replay::new(io);
-    let Some(http2) = speaks_http2(&chain.settings, &conn, &mut io).await else { return };
+    let Some(http2) = speaks_http2(&chain.settings, &conn, &mut io).await else {
+        return;
+    };
     if http2 {
         let session = Rc::new(Session::new(worker, chain, conn, None));
         serve_http2(&session, io).await;
@@ -119,7 +116,9 @@ async fn serve_http1(session: &Rc<Session>, io: Guarded<Replay<Downstream>>) {
         }
     });
     let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
-    let ended = session.run(connection, |connection| connection.graceful_shutdown()).await;
+    let ended = session
+        .run(connection, |connection| connection.graceful_shutdown())
+        .await;
     if let Err(error) = ended
         && error.is_parse()
     {
@@ -135,7 +134,11 @@ async fn serve_http2(session: &Rc<Session>, io: Replay<Downstream>) {
         .timer(TokioTimer::new())
         .max_concurrent_streams(http2.max_concurrent_streams.unwrap_or(limits::HTTP2_STREAMS))
         .initial_stream_window_size(http2.initial_stream_window.unwrap_or(limits::HTTP2_STREAM_WINDOW))
-        .initial_connection_window_size(http2.initial_connection_window.unwrap_or(limits::HTTP2_CONNECTION_WINDOW))
+        .initial_connection_window_size(
+            http2
+                .initial_connection_window
+                .unwrap_or(limits::HTTP2_CONNECTION_WINDOW),
+        )
         .max_header_list_size(u32::try_from(limits::header_bytes(settings)).unwrap_or(u32::MAX))
         .max_send_buf_size(limits::HTTP2_SEND_BUFFER)
         .max_pending_accept_reset_streams(limits::HTTP2_PENDING_RESETS)
@@ -146,7 +149,9 @@ async fn serve_http2(session: &Rc<Session>, io: Replay<Downstream>) {
         async move { Ok::<_, Infallible>(request.serve().await) }
     });
     let connection = builder.serve_connection(TokioIo::new(io), service);
-    let ended = session.run(connection, |connection| connection.graceful_shutdown()).await;
+    let ended = session
+        .run(connection, |connection| connection.graceful_shutdown())
+        .await;
     if ended.is_err_and(|error| is_protocol_error(&error)) {
         session.record_violation(http::Version::HTTP_2, &ProxyError::Request(BadRequest::Http2));
     }
@@ -160,11 +165,17 @@ struct Unserved {
 
 impl Unserved {
     fn new(session: &Rc<Session>, request: Request<Incoming>) -> Self {
-        Self { session: session.clone(), request: Some(request) }
+        Self {
+            session: session.clone(),
+            request: Some(request),
+        }
     }
 
     async fn serve(mut self) -> Response<ResponseBody> {
-        let request = self.request.take().expect("a request is served once, since serving consumes it");
+        let request = self
+            .request
+            .take()
+            .expect("a request is served once, since serving consumes it");
         serve_request(&self.session, request).await
     }
 }
@@ -241,7 +252,9 @@ impl Session {
     }
 
     async fn idle_for(&self, timeout: Option<Duration>) {
-        let Some(timeout) = timeout else { return std::future::pending().await };
+        let Some(timeout) = timeout else {
+            return std::future::pending().await;
+        };
         loop {
             if self.active.get() > 0 {
                 self.changed.notified().await;
@@ -251,6 +264,23 @@ impl Session {
                 sleep_until(self.idle_since.get() + timeout).await;
             }
         }
+    }
+
+    /// Resolves when what was once allowed is allowed no longer: a newer policy refuses it, or the filter chain is gone and
+    /// had its time to finish. Says why.
+    pub(super) async fn refuses(&self, asked: &Head) -> ProxyError {
+        let cell = &self.worker.shared.snapshot;
+        let mut changes = cell.subscribe();
+        while let Some(chain) = cell.load().http_chain(self.conn.chain) {
+            if let Err(error) = chain.authorize(&self.conn, asked) {
+                return error;
+            }
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+        sleep(limits::DRAIN).await;
+        ProxyError::DurationTimeout
     }
 
     /// A request began.
@@ -274,7 +304,11 @@ impl Session {
 
     /// What it means that a request is given up from below.
     pub(super) fn gone(&self) -> ProxyError {
-        if self.guard.is_some() || self.closed.get() { ProxyError::DownstreamGone } else { ProxyError::DownstreamReset }
+        if self.guard.is_some() || self.closed.get() {
+            ProxyError::DownstreamGone
+        } else {
+            ProxyError::DownstreamReset
+        }
     }
 
     /// Whether the guard put this request in place of one that broke HTTP.

@@ -36,7 +36,10 @@ pub(super) fn settings() -> Http {
         allow_absolute_url: None,
         http2: Http2Settings::default(),
         limits: HttpLimits::default(),
-        timeouts: HttpTimeouts { stream_idle: Some(Duration::ZERO), ..HttpTimeouts::default() },
+        timeouts: HttpTimeouts {
+            stream_idle: Some(Duration::ZERO),
+            ..HttpTimeouts::default()
+        },
         access_logs: Vec::new(),
     }
 }

@@ -62,11 +62,17 @@ impl Timers {
 
     /// For the time after the response's headers.
     pub(super) fn for_body(self) -> BodyTimers {
-        BodyTimers { timers: self, last_frame: Instant::now(), sleep: None }
+        BodyTimers {
+            timers: self,
+            last_frame: Instant::now(),
+            sleep: None,
+        }
     }
 
     async fn route_expired(&self) -> ProxyError {
-        let Some(timeout) = self.route else { return pending().await };
+        let Some(timeout) = self.route else {
+            return pending().await;
+        };
         if let Some(upload) = &self.upload {
             upload.completed().await;
         }
@@ -75,16 +81,23 @@ impl Timers {
     }
 
     async fn idle_expired(&self) -> ProxyError {
-        let Some(timeout) = self.idle else { return pending().await };
+        let Some(timeout) = self.idle else {
+            return pending().await;
+        };
         let last = || self.upload.as_ref().map_or(self.began, |upload| upload.last_frame());
         while last().elapsed() < timeout {
             sleep_until(last() + timeout).await;
         }
-        ProxyError::StreamIdle { request_complete: self.request_end().is_some(), started: false }
+        ProxyError::StreamIdle {
+            request_complete: self.request_end().is_some(),
+            started: false,
+        }
     }
 
     async fn request_expired(&self) -> ProxyError {
-        let (Some(timeout), Some(upload)) = (self.request, &self.upload) else { return pending().await };
+        let (Some(timeout), Some(upload)) = (self.request, &self.upload) else {
+            return pending().await;
+        };
         tokio::select! {
             () = upload.completed() => pending().await,
             () = sleep_until(self.began + timeout) => ProxyError::RequestTimeout,
@@ -138,7 +151,13 @@ impl BodyTimers {
             (Some(route), idle) if idle.is_none_or(|idle| route <= idle) => {
                 Some((route, ProxyError::RouteTimeout { started: true }))
             }
-            (_, Some(idle)) => Some((idle, ProxyError::StreamIdle { request_complete, started: true })),
+            (_, Some(idle)) => Some((
+                idle,
+                ProxyError::StreamIdle {
+                    request_complete,
+                    started: true,
+                },
+            )),
             (_, None) => None,
         }
     }

@@ -25,6 +25,7 @@ use crate::{
     tcp::relay::{Broken, Counts, relay},
     upstream::{
         balance::InFlight,
+        breaker::Permit,
         cluster::Cluster,
         connect::{Purpose, connect},
         pool::Lease,
@@ -35,15 +36,22 @@ use crate::{
 pub(crate) struct Tunnel {
     downstream: OnUpgrade,
     upstream: End,
+    terms: Terms,
+}
+
+/// What a tunnel is held to.
+pub(super) struct Terms {
+    /// What was asked for. A policy that would refuse it now ends the tunnel.
+    pub(super) asked: Head,
     /// Bound on silence.
-    idle: Option<Duration>,
+    pub(super) idle: Option<Duration>,
 }
 
 enum End {
     /// A connection that speaks HTTP until it has switched too.
     Switching(OnUpgrade, Lease),
     /// A connection that never spoke HTTP.
-    Raw(Box<Upstream>, InFlight),
+    Raw(Box<Upstream>, InFlight, Permit),
 }
 
 /// Takes the hook by which the connection can leave HTTP, if the request is one that may.
@@ -55,22 +63,29 @@ pub(super) fn take(parts: &mut Parts) -> Option<OnUpgrade> {
 pub(super) fn check(head: &Head, settings: &Http) -> Result<(), ProxyError> {
     let Some(wish) = &head.upgrade else { return Ok(()) };
     let token = wish.0.as_bytes();
-    let enabled = settings.upgrades.iter().any(|enabled| token.eq_ignore_ascii_case(enabled.as_bytes()));
-    if enabled { Ok(()) } else { Err(ProxyError::Request(BadRequest::Upgrade)) }
+    let enabled = settings
+        .upgrades
+        .iter()
+        .any(|enabled| token.eq_ignore_ascii_case(enabled.as_bytes()));
+    if enabled {
+        Ok(())
+    } else {
+        Err(ProxyError::Request(BadRequest::Upgrade))
+    }
 }
 
 /// Ends a CONNECT request here: what comes behind it goes to the cluster as it is.
 pub(super) async fn terminate_connect(
     context: &Context<'_>,
     cluster: &Arc<Cluster>,
-    head: &Head,
-    (switch, idle): (Option<OnUpgrade>, Option<Duration>),
+    terms: Terms,
+    switch: Option<OnUpgrade>,
     trail: &mut Trail,
 ) -> Result<Answer, ProxyError> {
     let enabled = context.chain.settings.upgrades.iter().any(|token| token == "connect");
-    let (Method::CONNECT, true, Some(downstream)) = (head.method.clone(), enabled, switch) else {
-        return Err(ProxyError::Request(BadRequest::Upgrade));
-    };
+    let downstream = switch.filter(|_| enabled && terms.asked.method == Method::CONNECT);
+    let downstream = downstream.ok_or(ProxyError::Request(BadRequest::Upgrade))?;
+    let permit = cluster.breakers().connections.acquire().ok_or(ProxyError::Overflow)?;
     trail.upload(None);
     let worker = &context.session.worker;
     let host = cluster.pick(&context.session.conn, &[], &mut *worker.rng.borrow_mut())?;
@@ -78,33 +93,58 @@ pub(super) async fn terminate_connect(
     let connected = connect(&*worker.shared.network, cluster, &host, &Purpose::default()).await;
     let connected = connected.map_err(ProxyError::Connect)?;
     trail.connected(Some(connected.local));
-    let upstream = End::Raw(Box::new(connected.io), host.begin());
-    Ok(Answer::Switch(Response::new(()), Tunnel { downstream, upstream, idle }))
+    let upstream = End::Raw(Box::new(connected.io), host.begin(), permit);
+    let tunnel = Tunnel {
+        downstream,
+        upstream,
+        terms,
+    };
+    Ok(Answer::Switch(Response::new(()), tunnel))
 }
 
 impl Tunnel {
     /// Between two connections that both leave HTTP.
-    pub(super) fn upgraded(downstream: OnUpgrade, upstream: OnUpgrade, lease: Lease, idle: Option<Duration>) -> Self {
-        Self { downstream, upstream: End::Switching(upstream, lease), idle }
+    pub(super) fn upgraded(downstream: OnUpgrade, upstream: OnUpgrade, lease: Lease, terms: Terms) -> Self {
+        Self {
+            downstream,
+            upstream: End::Switching(upstream, lease),
+            terms,
+        }
     }
 
     /// Joins the two ends until both are closed; the record ends with that.
     pub(super) async fn run(self, mut trail: Trail) {
-        let Self { downstream, upstream, idle } = self;
+        let Self {
+            downstream,
+            upstream,
+            terms,
+        } = self;
         let Ok(downstream) = downstream.await else { return };
-        let ended = match upstream {
-            End::Raw(upstream, _flight) => join(TokioIo::new(downstream), *upstream, idle, &mut trail).await,
-            End::Switching(upstream, _lease) => match upstream.await {
-                Ok(upstream) => join(TokioIo::new(downstream), TokioIo::new(upstream), idle, &mut trail).await,
-                Err(_) => UPSTREAM_CLOSED,
-            },
+        let downstream = TokioIo::new(downstream);
+        let session = trail.session().clone();
+        let joined = async {
+            match upstream {
+                End::Raw(upstream, _flight, _permit) => join(downstream, *upstream, terms.idle, &mut trail).await,
+                End::Switching(upstream, _lease) => match upstream.await {
+                    Ok(upstream) => join(downstream, TokioIo::new(upstream), terms.idle, &mut trail).await,
+                    Err(_) => UPSTREAM_CLOSED,
+                },
+            }
+        };
+        let ended = tokio::select! {
+            biased;
+            ended = joined => ended,
+            refused = session.refuses(&terms.asked) => refused,
         };
         trail.error(&ended);
         trail.settle();
     }
 }
 
-const UPSTREAM_CLOSED: ProxyError = ProxyError::Reset { reset: UpstreamReset::Closed, started: true };
+const UPSTREAM_CLOSED: ProxyError = ProxyError::Reset {
+    reset: UpstreamReset::Closed,
+    started: true,
+};
 
 /// Carries bytes until both sides have closed. Returns what the record says of it: who was first, as in Envoy.
 async fn join<D, U>(downstream: D, upstream: U, idle: Option<Duration>, trail: &mut Trail) -> ProxyError
@@ -112,14 +152,28 @@ where
     D: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let tally = Tally { trail, counts: Counts::default() };
+    let tally = Tally {
+        trail,
+        counts: Counts::default(),
+    };
     let first = Cell::new(None);
-    let mut downstream = Watched { stream: downstream, end: ProxyError::DownstreamGone, first: &first };
-    let mut upstream = Watched { stream: upstream, end: UPSTREAM_CLOSED, first: &first };
+    let mut downstream = Watched {
+        stream: downstream,
+        end: ProxyError::DownstreamGone,
+        first: &first,
+    };
+    let mut upstream = Watched {
+        stream: upstream,
+        end: UPSTREAM_CLOSED,
+        first: &first,
+    };
     let relayed = relay(&mut downstream, &mut upstream, &tally.counts, idle).await;
     match (first.take(), relayed) {
         (Some(first), _) => first,
-        (None, Err(Broken::Idle)) => ProxyError::StreamIdle { request_complete: true, started: true },
+        (None, Err(Broken::Idle)) => ProxyError::StreamIdle {
+            request_complete: true,
+            started: true,
+        },
         (None, Err(Broken::Downstream(_))) => ProxyError::DownstreamGone,
         (None, Ok(()) | Err(Broken::Upstream(_))) => UPSTREAM_CLOSED,
     }
@@ -134,7 +188,8 @@ struct Tally<'a> {
 impl Drop for Tally<'_> {
     fn drop(&mut self) {
         self.trail.received(self.counts.received.get());
-        self.trail.sent(usize::try_from(self.counts.sent.get()).unwrap_or(usize::MAX));
+        self.trail
+            .sent(usize::try_from(self.counts.sent.get()).unwrap_or(usize::MAX));
     }
 }
 

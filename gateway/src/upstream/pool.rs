@@ -52,7 +52,11 @@ pub(crate) struct Target<'a> {
 impl Pools {
     /// No connections yet. Those to come end when `drain` says so.
     pub(crate) fn new(drain: Drain) -> Self {
-        Self { hosts: Rc::default(), drain, sweeping: Cell::new(false) }
+        Self {
+            hosts: Rc::default(),
+            drain,
+            sweeping: Cell::new(false),
+        }
     }
 
     /// A connection for one request: an idle one, a place on a shared one, or a new one.
@@ -60,7 +64,12 @@ impl Pools {
     /// # Errors
     /// [`ProxyError::Overflow`] if a circuit breaker is open, [`ProxyError::Connect`].
     pub(crate) async fn checkout(&self, network: &Arc<dyn Network>, target: &Target<'_>) -> Result<Lease, ProxyError> {
-        let request = target.cluster.breakers().requests.acquire().ok_or(ProxyError::Overflow)?;
+        let request = target
+            .cluster
+            .breakers()
+            .requests
+            .acquire()
+            .ok_or(ProxyError::Overflow)?;
         let flight = target.host.begin();
         let pool = self.pool(target);
         let (connection, reused) = pool.connection(network, target, &self.drain).await?;
@@ -87,7 +96,10 @@ impl Pools {
         }
         let (hosts, drain) = (self.hosts.clone(), self.drain.clone());
         self.drain.spawn(async move {
-            while tokio::time::timeout(limits::POOL_SWEEP, drain.draining()).await.is_err() {
+            while tokio::time::timeout(limits::POOL_SWEEP, drain.draining())
+                .await
+                .is_err()
+            {
                 hosts.borrow_mut().retain(|_, pool| pool.sweep());
             }
             hosts.borrow_mut().drain().for_each(|(_, pool)| pool.retire());

@@ -33,14 +33,24 @@ pub(crate) async fn send(
     loop {
         let mut lease = match pools.checkout(network, target).await {
             Ok(lease) => lease,
-            Err(error) => return Err(Failed { error, unsent: Some(request) }),
+            Err(error) => {
+                return Err(Failed {
+                    error,
+                    unsent: Some(request),
+                });
+            }
         };
         connected(lease.local());
         match within(lease.send(request), expired()).await {
             Ok(Ok(response)) => return Ok((response, lease)),
-            Ok(Err(SendError { unsent: Some(unsent), .. })) if lease.is_reused() => request = unsent,
+            Ok(Err(SendError {
+                unsent: Some(unsent), ..
+            })) if lease.is_reused() => request = unsent,
             Ok(Err(SendError { reset, unsent })) => {
-                return Err(Failed { error: ProxyError::Reset { reset, started: false }, unsent });
+                return Err(Failed {
+                    error: ProxyError::Reset { reset, started: false },
+                    unsent,
+                });
             }
             Err(error) => return Err(Failed { error, unsent: None }),
         }

@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh::cluster::UpstreamHttp;
 
 use crate::{
-    proxy::{Plan, Proxy, body, get},
+    proxy::{Plan, Proxy, body, get, only_path},
     upstream::Upstream,
 };
 
@@ -179,4 +179,25 @@ async fn frames_that_are_none_end_the_connection_with_a_record() {
         .await;
     assert_eq!(body(&answer), "");
     assert!(proxy.line().await.starts_with("- - HTTP/2 "));
+}
+
+#[tokio::test]
+async fn a_denied_call_is_answered_in_grpc() {
+    let plan = Plan::to(&[]).with_http(|http| http.rbac = vec![only_path("/allowed")]);
+    let proxy = plan.start().await;
+    let mut sender = client(&proxy).await;
+    let mut denied = request("/a.B/C", Empty::new().boxed());
+    denied
+        .headers_mut()
+        .insert("content-type", HeaderValue::from_static("application/grpc"));
+    let (status, headers, text, _) = call(&mut sender, denied).await;
+    assert_eq!((status, text.as_str()), (StatusCode::OK, ""));
+    assert_eq!(
+        (&headers["grpc-status"], &headers["grpc-message"]),
+        (&"7".parse().unwrap(), &"RBAC: access denied".parse().unwrap())
+    );
+    assert_eq!(
+        proxy.line().await,
+        "GET /a.B/C HTTP/2 200 - rbac_access_denied_matched_policy[none] 0 0 c 0"
+    );
 }

@@ -1,10 +1,11 @@
 //! A data plane with one HTTP listener, and a client that speaks to it byte by byte.
 
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::Path, time::Duration};
 
 use gateway::{Gateway, Handle, Settings};
 use mesh::{
-    ClusterName, ListenerName, RouteConfigName,
+    ClusterName, ListenerName, PolicyName, RouteConfigName,
+    authz::{Permission, Policy, Principal, Rbac, RbacAction, RbacFilter},
     bundle::Bundle,
     cluster::{Cluster, Discovery, Endpoint, EndpointAddress, Endpoints, LbPolicy, UpstreamHttp},
     host::HostPattern,
@@ -13,6 +14,7 @@ use mesh::{
         HttpTimeouts, Inspectors, Listener, Protocol, RouteSource, ServerHeader, TrafficDirection, Underscores,
     },
     log::{AccessLog, LogFormat},
+    matcher::StringMatcher,
     route::{
         Domain, Forward, HeaderChanges, PathMatch, Route, RouteAction, RouteConfig, RouteMatch, VirtualHost,
         WeightedClusters,
@@ -77,9 +79,21 @@ impl Plan {
 
     pub(crate) async fn start(self) -> Proxy {
         let logs = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            workers: NonZeroUsize::MIN,
+            name_servers: vec![loopback()],
+            ..Settings::default()
+        };
+        let handle = Gateway::start(settings).await.unwrap();
+        handle.apply(self.bundle(logs.path())).await.unwrap();
+        let address = handle.bound()[&listener_name()];
+        Proxy { handle, address, logs }
+    }
+
+    fn bundle(self, logs: &Path) -> Bundle {
         let mut http = self.http;
         http.access_logs = vec![AccessLog {
-            path: logs.path().join("log"),
+            path: logs.join("log"),
             format: LogFormat::Text(FORMAT.to_owned()),
             only_flags: Vec::new(),
         }];
@@ -87,42 +101,48 @@ impl Plan {
             name: RouteConfigName::parse("r").unwrap(),
             virtual_hosts: vec![VirtualHost {
                 name: "v".to_owned(),
-                domains: vec![
-                    Domain {
-                        host: HostPattern::parse("example.com").unwrap(),
-                        port: None,
-                    },
-                    Domain {
-                        host: HostPattern::parse("*.example.com").unwrap(),
-                        port: None,
-                    },
-                ],
+                domains: ["example.com", "*.example.com"].map(domain).to_vec(),
                 routes: self.routes,
                 require_tls: false,
                 include_attempt_count: true,
             }],
             ignore_port_in_host_matching: true,
         });
-        let name = ListenerName::parse("l").unwrap();
-        let settings = Settings {
-            workers: NonZeroUsize::MIN,
-            name_servers: vec![loopback()],
-            ..Settings::default()
-        };
-        let handle = Gateway::start(settings).await.unwrap();
-        let bundle = Bundle {
-            listeners: BTreeMap::from([(name.clone(), listener(name.clone(), http))]),
-            clusters: self
-                .clusters
-                .into_iter()
-                .map(|cluster| (cluster.name.clone(), cluster))
-                .collect(),
+        let clusters = self.clusters.into_iter();
+        Bundle {
+            listeners: BTreeMap::from([(listener_name(), listener(http))]),
+            clusters: clusters.map(|cluster| (cluster.name.clone(), cluster)).collect(),
             ..Bundle::default()
-        };
-        handle.apply(bundle).await.unwrap();
-        let address = handle.bound()[&name];
-        Proxy { handle, address, logs }
+        }
     }
+}
+
+/// An RBAC filter that allows requests for this path only.
+pub(crate) fn only_path(path: &str) -> RbacFilter {
+    let policy = Policy {
+        permissions: vec![Permission::Path(StringMatcher::exact(path))],
+        principals: vec![Principal::Any],
+    };
+    let name = PolicyName::parse("ns[a]-policy[b]-rule[0]").unwrap();
+    let rules = Rbac {
+        action: RbacAction::Allow,
+        policies: BTreeMap::from([(name, policy)]),
+    };
+    RbacFilter {
+        rules: Some(rules),
+        ..RbacFilter::default()
+    }
+}
+
+fn domain(host: &str) -> Domain {
+    Domain {
+        host: HostPattern::parse(host).unwrap(),
+        port: None,
+    }
+}
+
+fn listener_name() -> ListenerName {
+    ListenerName::parse("l").unwrap()
 }
 
 impl Proxy {
@@ -136,6 +156,11 @@ impl Proxy {
             .expect("the proxy closes")
             .unwrap();
         String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// Replaces the configuration.
+    pub(crate) async fn apply(&self, plan: Plan) {
+        self.handle.apply(plan.bundle(self.logs.path())).await.unwrap();
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {
@@ -233,9 +258,9 @@ pub(crate) fn cluster(name: &str, endpoints: &[SocketAddr]) -> Cluster {
     }
 }
 
-fn listener(name: ListenerName, http: Http) -> Listener {
+fn listener(http: Http) -> Listener {
     Listener {
-        name,
+        name: listener_name(),
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
         bind_to_port: true,
         use_original_dst: false,

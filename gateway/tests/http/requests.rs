@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
-    proxy::{Plan, body, get},
+    proxy::{PATIENCE, Plan, body, get, only_path},
     upstream::Upstream,
 };
 
@@ -94,5 +94,52 @@ async fn a_websocket_carries_bytes_both_ways() {
     assert_eq!(
         proxy.line().await,
         "GET /ws HTTP/1.1 101 DC downstream_remote_disconnect 17 23 c 1"
+    );
+}
+
+#[tokio::test]
+async fn a_denial_comes_before_a_missing_route_and_says_where_it_would_have_gone() {
+    let upstream = Upstream::echo().await;
+    let proxy = Plan::to(&[upstream.address])
+        .with_http(|http| http.rbac = vec![only_path("/allowed")])
+        .start()
+        .await;
+    assert!(proxy.exchange(&get("/x/../allowed")).await.starts_with("HTTP/1.1 200 "));
+    for request in [get("/other"), get("/other").replace("example.com", "unknown.test")] {
+        let answer = proxy.exchange(&request).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 403 ") && body(&answer) == "RBAC: access denied",
+            "{answer}"
+        );
+    }
+    let lines = proxy.lines(3).await;
+    let denied = "GET /other HTTP/1.1 403 - rbac_access_denied_matched_policy[none] 0 19";
+    assert_eq!(lines[1..], [format!("{denied} c 0"), format!("{denied} - 0")]);
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_when_a_newer_policy_refuses_it() {
+    let upstream = Upstream::websocket().await;
+    let proxy = Plan::to(&[upstream.address]).start().await;
+    let mut client = proxy.connect().await;
+    let wish = "GET /ws HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    client.write_all(wish.as_bytes()).await.unwrap();
+    assert_eq!(client.read_u8().await.unwrap(), b'H');
+    let allowing = Plan::to(&[upstream.address]).with_http(|http| http.rbac = vec![only_path("/ws")]);
+    proxy.apply(allowing).await;
+    client.write_all(b"ping").await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"ping") {
+        seen.push(client.read_u8().await.unwrap());
+    }
+    let refusing = Plan::to(&[upstream.address]).with_http(|http| http.rbac = vec![only_path("/other")]);
+    proxy.apply(refusing).await;
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(PATIENCE, client.read_to_end(&mut rest)).await;
+    ended.expect("the tunnel ends").unwrap();
+    assert_eq!(
+        proxy.line().await,
+        "GET /ws HTTP/1.1 101 - rbac_access_denied_matched_policy[none] 4 10 c 1"
     );
 }

@@ -66,7 +66,13 @@ impl Upload {
         }
         Some(Rc::new(Self {
             length: incoming.size_hint().exact(),
-            source: RefCell::new(Source { incoming, kept: Vec::new(), kept_bytes: 0, keep, trailers: None }),
+            source: RefCell::new(Source {
+                incoming,
+                kept: Vec::new(),
+                kept_bytes: 0,
+                keep,
+                trailers: None,
+            }),
             received: Cell::new(0),
             complete: Cell::new(false),
             completed: Notify::new(),
@@ -81,7 +87,14 @@ impl Upload {
         let number = self.reader.get().wrapping_add(1);
         self.reader.set(number);
         let upload = self.clone();
-        RequestBody(Some(Reader { upload, number, next: 0, read: 0, pass_trailers, ended: false }))
+        RequestBody(Some(Reader {
+            upload,
+            number,
+            next: 0,
+            read: 0,
+            pass_trailers,
+            ended: false,
+        }))
     }
 
     /// Whether everything that was read so far can be read again.
@@ -134,7 +147,8 @@ impl Upload {
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    self.received.set(self.received.get() + u64::try_from(data.len()).unwrap_or(0));
+                    self.received
+                        .set(self.received.get() + u64::try_from(data.len()).unwrap_or(0));
                     source.keep(data);
                 }
                 source.trailers = frame.trailers_ref().cloned();
@@ -183,14 +197,22 @@ impl Reader {
         }
         if self.upload.is_complete() {
             self.ended = true;
-            let trailers = self.upload.source.borrow().trailers.clone().filter(|_| self.pass_trailers);
+            let trailers = self
+                .upload
+                .source
+                .borrow()
+                .trailers
+                .clone()
+                .filter(|_| self.pass_trailers);
             return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
         }
         let frame = ready!(self.upload.poll_source(cx));
         self.next = self.upload.source.borrow().kept.len();
         self.ended = self.upload.is_complete();
         Poll::Ready(frame.filter(|frame| {
-            frame.as_ref().map_or(true, |frame| self.pass_trailers || !frame.is_trailers())
+            frame
+                .as_ref()
+                .map_or(true, |frame| self.pass_trailers || !frame.is_trailers())
         }))
     }
 
@@ -206,11 +228,10 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(reader) = &mut self.0 else { return Poll::Ready(None) };
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(reader) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
         let frame = reader.poll(cx);
         if let Poll::Ready(Some(Ok(frame))) = &frame {
             let length = frame.data_ref().map_or(0, Bytes::len);
@@ -220,13 +241,15 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|reader| {
-            reader.ended && reader.upload.source.borrow().kept.len() <= reader.next
-        })
+        self.0
+            .as_ref()
+            .is_none_or(|reader| reader.ended && reader.upload.source.borrow().kept.len() <= reader.next)
     }
 
     fn size_hint(&self) -> SizeHint {
-        let Some(reader) = &self.0 else { return SizeHint::with_exact(0) };
+        let Some(reader) = &self.0 else {
+            return SizeHint::with_exact(0);
+        };
         match reader.upload.length {
             Some(length) => SizeHint::with_exact(length.saturating_sub(reader.read)),
             None => SizeHint::default(),

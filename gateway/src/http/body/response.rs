@@ -45,18 +45,31 @@ pub(crate) struct Cut(ProxyError);
 impl ResponseBody {
     /// An upstream's.
     pub(crate) fn upstream(download: Download, trail: Trail) -> Self {
-        Self { source: Source::Upstream(Box::new(download)), trail: Some(trail) }
+        Self {
+            source: Source::Upstream(Box::new(download)),
+            trail: Some(trail),
+        }
     }
 
     /// Our own.
     pub(crate) fn local(body: Bytes, trail: Trail) -> Self {
-        let source = if body.is_empty() { Source::Ended } else { Source::Local(body) };
-        Self { source, trail: Some(trail) }
+        let source = if body.is_empty() {
+            Source::Ended
+        } else {
+            Source::Local(body)
+        };
+        Self {
+            source,
+            trail: Some(trail),
+        }
     }
 
     /// None, for a connection that leaves HTTP.
     pub(crate) fn switching() -> Self {
-        Self { source: Source::Ended, trail: None }
+        Self {
+            source: Source::Ended,
+            trail: None,
+        }
     }
 
     /// Whether the connection leaves HTTP with this response.
@@ -69,7 +82,9 @@ impl ResponseBody {
         if let (Source::Upstream(download), Some(trail)) =
             (std::mem::replace(&mut self.source, Source::Ended), &self.trail)
         {
-            download.lease.release(trail.request_ended(), &trail.session().worker.drain);
+            download
+                .lease
+                .release(trail.request_ended(), &trail.session().worker.drain);
         }
     }
 
@@ -83,7 +98,9 @@ impl ResponseBody {
     }
 
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        let Source::Upstream(download) = &mut self.source else { return Poll::Ready(None) };
+        let Source::Upstream(download) = &mut self.source else {
+            return Poll::Ready(None);
+        };
         let Poll::Ready(frame) = Pin::new(&mut download.incoming).poll_frame(cx) else {
             let expired = ready!(download.timers.poll_expired(cx));
             return Poll::Ready(Some(Err(self.cut(expired))));
@@ -92,7 +109,10 @@ impl ResponseBody {
         match frame {
             None => self.end(),
             Some(Err(error)) => {
-                let error = ProxyError::Reset { reset: reset(&error), started: true };
+                let error = ProxyError::Reset {
+                    reset: reset(&error),
+                    started: true,
+                };
                 return Poll::Ready(Some(Err(self.cut(error))));
             }
             Some(Ok(frame)) => return Poll::Ready(self.pass(frame).map(Ok)),
@@ -101,7 +121,9 @@ impl ResponseBody {
     }
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
-        let (Source::Upstream(download), Some(trail)) = (&self.source, &mut self.trail) else { return None };
+        let (Source::Upstream(download), Some(trail)) = (&self.source, &mut self.trail) else {
+            return None;
+        };
         let (ended, pass_trailers) = (download.incoming.is_end_stream(), download.pass_trailers);
         if let Some(data) = frame.data_ref() {
             trail.sent(data.len());

@@ -28,8 +28,14 @@ pub(crate) enum Stop {
 #[derive(Debug)]
 enum State {
     Head(Box<Head>),
-    Length { left: u64, switch: bool },
-    Chunked { chunk: Chunk, switch: bool },
+    Length {
+        left: u64,
+        switch: bool,
+    },
+    Chunked {
+        chunk: Chunk,
+        switch: bool,
+    },
     /// The body broke its framing; hyper notices at the same byte.
     Broken,
 }
@@ -156,7 +162,12 @@ impl Scanner {
         }
         let switch = head.is_connect || head.has_upgrade;
         match head.length {
-            _ if head.is_chunked => self.state = State::Chunked { chunk: Chunk::START, switch },
+            _ if head.is_chunked => {
+                self.state = State::Chunked {
+                    chunk: Chunk::START,
+                    switch,
+                }
+            }
             Some(left @ 1..) => self.state = State::Length { left, switch },
             Some(0) | None => return self.end_message(switch),
         }
@@ -204,7 +215,11 @@ impl Head {
             return Err(BadRequest::Codec);
         }
         self.scanned = bytes.len();
-        if self.scanned > max_head { Err(BadRequest::HeadersTooLarge) } else { Ok(Step::Incomplete) }
+        if self.scanned > max_head {
+            Err(BadRequest::HeadersTooLarge)
+        } else {
+            Ok(Step::Incomplete)
+        }
     }
 
     /// RFC 9112 section 3. Empty lines before it are skipped (section 2.2).
@@ -312,7 +327,12 @@ fn is_value(byte: u8) -> bool {
 }
 
 impl Chunk {
-    const START: Self = Self { at: ChunkAt::Start, size: 0, extension_bytes: 0, trailer_bytes: 0 };
+    const START: Self = Self {
+        at: ChunkAt::Start,
+        size: 0,
+        extension_bytes: 0,
+        trailer_bytes: 0,
+    };
 
     /// Scans up to the end of the body. Returns how much belongs to it.
     fn scan(&mut self, bytes: &[u8]) -> Result<usize, BrokenFraming> {
@@ -361,7 +381,10 @@ impl Chunk {
 
     fn digit(&mut self, byte: u8) -> Result<ChunkAt, BrokenFraming> {
         let digit = char::from(byte).to_digit(16).ok_or(BrokenFraming)?;
-        let size = self.size.checked_mul(16).and_then(|size| size.checked_add(u64::from(digit)));
+        let size = self
+            .size
+            .checked_mul(16)
+            .and_then(|size| size.checked_add(u64::from(digit)));
         self.size = size.ok_or(BrokenFraming)?;
         Ok(ChunkAt::Size)
     }

@@ -30,7 +30,11 @@ async fn reads_through_buffers_of_any_size() {
             seen
         };
         let ((), seen) = tokio::join!(write, read);
-        assert_eq!(seen, [&input[..input.len() - 5], PLACEHOLDER].concat(), "buffers of {size}");
+        assert_eq!(
+            seen,
+            [&input[..input.len() - 5], PLACEHOLDER].concat(),
+            "buffers of {size}"
+        );
     }
 }
 
@@ -59,7 +63,11 @@ async fn bytes_behind_an_upgrade_wait_for_its_answer() {
         guarded.read_exact(&mut seen).await.unwrap();
         let mut next = vec![0; 3];
         // Nothing more is passed on, however often it is asked for.
-        assert!(timeout(Duration::from_millis(1), guarded.read(&mut next)).await.is_err());
+        assert!(
+            timeout(Duration::from_millis(1), guarded.read(&mut next))
+                .await
+                .is_err()
+        );
         guarded.status().answered(1, switched);
         guarded.read_exact(&mut next).await.unwrap();
         let expected = if switched { b"\x81\r\n" } else { &PLACEHOLDER[..3] };
@@ -84,7 +92,9 @@ async fn serve(input: &[u8]) -> (u64, u64, Arc<Status>) {
             status.answered(number, false);
             let mut response = Response::new(Full::new(Bytes::new()));
             if refusal {
-                response.headers_mut().insert("connection", http::HeaderValue::from_static("close"));
+                response
+                    .headers_mut()
+                    .insert("connection", http::HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(response)
         }
@@ -102,7 +112,9 @@ async fn serve(input: &[u8]) -> (u64, u64, Arc<Status>) {
     };
     let client = async { tokio::join!(write, read) };
     let both = async { tokio::join!(connection, client) };
-    let _ = timeout(Duration::from_secs(60), both).await.expect("the connection ends");
+    let _ = timeout(Duration::from_secs(60), both)
+        .await
+        .expect("the connection ends");
     (seen.get(), refused.get(), status)
 }
 

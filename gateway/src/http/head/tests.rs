@@ -37,8 +37,20 @@ fn the_authority_comes_from_where_http_says() {
     };
     check(get("/"), "a.test");
     check(get("http://b.test:80/x"), "b.test:80");
-    check(Request::builder().uri("/").header("host", "A.test").header("host", "b.test"), "A.test,b.test");
-    check(Request::builder().version(Version::HTTP_2).uri("https://c.test/").header("host", "d.test"), "c.test");
+    check(
+        Request::builder()
+            .uri("/")
+            .header("host", "A.test")
+            .header("host", "b.test"),
+        "A.test,b.test",
+    );
+    check(
+        Request::builder()
+            .version(Version::HTTP_2)
+            .uri("https://c.test/")
+            .header("host", "d.test"),
+        "c.test",
+    );
 }
 
 #[test]
@@ -60,7 +72,10 @@ fn refuses_what_has_no_meaning() {
 #[test]
 fn underscores_are_what_is_configured() {
     let with = |underscores| {
-        let settings = Http { underscores, ..settings() };
+        let settings = Http {
+            underscores,
+            ..settings()
+        };
         accept(get("/").header("x_y", "1"), &settings).map(|head| head.headers.contains_key("x_y"))
     };
     assert_eq!(with(Underscores::Allow), Ok(true));
@@ -70,7 +85,10 @@ fn underscores_are_what_is_configured() {
 
 #[test]
 fn a_path_with_escaped_slashes_is_sent_elsewhere() {
-    let settings = Http { escaped_slashes: EscapedSlashes::UnescapeAndRedirect, ..settings() };
+    let settings = Http {
+        escaped_slashes: EscapedSlashes::UnescapeAndRedirect,
+        ..settings()
+    };
     assert_eq!(accept(get("/a%2Fb"), &settings).unwrap_err(), "/a/b");
 }
 
@@ -91,14 +109,21 @@ fn an_edge_believes_nothing() {
     assert_eq!(header("x-envoy-external-address").as_deref(), Some("127.0.0.1"));
     assert_ne!(header("x-request-id").as_deref(), Some("mine"));
     assert_eq!(head.client_ip.to_string(), "127.0.0.1");
-    for name in ["x-envoy-original-path", "x-envoy-decorator-operation", "x-forwarded-client-cert"] {
+    for name in [
+        "x-envoy-original-path",
+        "x-envoy-decorator-operation",
+        "x-forwarded-client-cert",
+    ] {
         assert_eq!(header(name), None, "{name}");
     }
 }
 
 #[test]
 fn a_sidecar_believes_its_application() {
-    let settings = Http { use_remote_address: false, ..settings() };
+    let settings = Http {
+        use_remote_address: false,
+        ..settings()
+    };
     let request = get("/")
         .header("x-forwarded-for", "9.9.9.9, 7.7.7.7")
         .header("x-forwarded-proto", "https")
@@ -109,13 +134,22 @@ fn a_sidecar_believes_its_application() {
     assert_eq!(header("x-forwarded-for").as_deref(), Some("9.9.9.9, 7.7.7.7"));
     assert_eq!(header("x-forwarded-proto").as_deref(), Some("https"));
     assert_eq!(header("x-request-id").as_deref(), Some("mine"));
-    assert_eq!((header("x-envoy-external-address"), header("x-envoy-max-retries")), (None, None));
-    assert_eq!((head.client_ip.to_string().as_str(), head.scheme.as_str()), ("7.7.7.7", "https"));
+    assert_eq!(
+        (header("x-envoy-external-address"), header("x-envoy-max-retries")),
+        (None, None)
+    );
+    assert_eq!(
+        (head.client_ip.to_string().as_str(), head.scheme.as_str()),
+        ("7.7.7.7", "https")
+    );
 }
 
 #[test]
 fn trusted_hops_are_counted_from_the_right() {
-    let settings = Http { xff_trusted_hops: 2, ..settings() };
+    let settings = Http {
+        xff_trusted_hops: 2,
+        ..settings()
+    };
     let head = accept(get("/").header("x-forwarded-for", "1.1.1.1,2.2.2.2,3.3.3.3"), &settings).unwrap();
     assert_eq!(head.client_ip.to_string(), "2.2.2.2");
 }
@@ -129,7 +163,10 @@ fn a_plaintext_peer_has_no_certificate_to_describe() {
         ForwardClientCert::AppendForward(details),
         ForwardClientCert::ForwardOnly,
     ] {
-        let settings = Http { client_cert, ..settings() };
+        let settings = Http {
+            client_cert,
+            ..settings()
+        };
         let head = accept(get("/").header("x-forwarded-client-cert", "By=me"), &settings).unwrap();
         assert_eq!(head.header("x-forwarded-client-cert"), None, "{client_cert:?}");
     }

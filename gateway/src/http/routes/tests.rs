@@ -9,7 +9,9 @@ use super::*;
 
 fn head(method: &str, authority: &str, target: &str, headers: &[(&'static str, &'static str)]) -> Head {
     let request = Request::builder().method(method).body(()).unwrap();
-    let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+    let headers = headers
+        .iter()
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
     Head {
         method: request.method().clone(),
         authority: HeaderValue::from_str(authority).unwrap(),
@@ -24,10 +26,14 @@ fn head(method: &str, authority: &str, target: &str, headers: &[(&'static str, &
 
 fn domain(text: &str) -> Domain {
     match text.rsplit_once(':') {
-        Some((host, port)) if !host.ends_with(':') && !text.ends_with(']') && !text.starts_with("::") => {
-            Domain { host: HostPattern::parse(host).unwrap(), port: Some(port.parse().unwrap()) }
-        }
-        _ => Domain { host: HostPattern::parse(text).unwrap(), port: None },
+        Some((host, port)) if !host.ends_with(':') && !text.ends_with(']') && !text.starts_with("::") => Domain {
+            host: HostPattern::parse(host).unwrap(),
+            port: Some(port.parse().unwrap()),
+        },
+        _ => Domain {
+            host: HostPattern::parse(text).unwrap(),
+            port: None,
+        },
     }
 }
 
@@ -35,7 +41,10 @@ fn route(name: &str, matches: RouteMatch) -> model::Route {
     model::Route {
         name: Some(name.to_owned()),
         matches,
-        action: RouteAction::Direct(DirectResponse { status: 200, body: String::new() }),
+        action: RouteAction::Direct(DirectResponse {
+            status: 200,
+            body: String::new(),
+        }),
         request_headers: model::HeaderChanges::default(),
         response_headers: model::HeaderChanges::default(),
     }
@@ -46,7 +55,12 @@ fn prefix(path: &str) -> RouteMatch {
 }
 
 fn on(path: PathMatch) -> RouteMatch {
-    RouteMatch { path, case_sensitive: true, headers: Vec::new(), query: Vec::new() }
+    RouteMatch {
+        path,
+        case_sensitive: true,
+        headers: Vec::new(),
+        query: Vec::new(),
+    }
 }
 
 fn host(name: &str, domains: &[&str], routes: Vec<model::Route>) -> model::VirtualHost {
@@ -61,7 +75,12 @@ fn host(name: &str, domains: &[&str], routes: Vec<model::Route>) -> model::Virtu
 
 fn table(ignore_port: bool, virtual_hosts: Vec<model::VirtualHost>) -> RouteTable {
     let name = RouteConfigName::parse("r").unwrap();
-    RouteTable::build(&model::RouteConfig { name, virtual_hosts, ignore_port_in_host_matching: ignore_port }).unwrap()
+    RouteTable::build(&model::RouteConfig {
+        name,
+        virtual_hosts,
+        ignore_port_in_host_matching: ignore_port,
+    })
+    .unwrap()
 }
 
 fn found<'a>(table: &'a RouteTable, head: &Head) -> Option<&'a str> {
@@ -70,8 +89,18 @@ fn found<'a>(table: &'a RouteTable, head: &Head) -> Option<&'a str> {
 
 #[test]
 fn the_most_specific_domain_wins() {
-    let names = ["example.com", "*.example.com", "*.a.example.com", "*-x.example.com", "*", "::1"];
-    let hosts: Vec<_> = names.iter().map(|name| host(name, &[name], vec![route(name, prefix("/"))])).collect();
+    let names = [
+        "example.com",
+        "*.example.com",
+        "*.a.example.com",
+        "*-x.example.com",
+        "*",
+        "::1",
+    ];
+    let hosts: Vec<_> = names
+        .iter()
+        .map(|name| host(name, &[name], vec![route(name, prefix("/"))]))
+        .collect();
     for (ignore_port, port) in [(true, ""), (true, ":8080"), (false, "")] {
         let table = table(ignore_port, hosts.clone());
         let check = |authority: &str, expected: &str| {
@@ -94,13 +123,15 @@ fn the_most_specific_domain_wins() {
 #[test]
 fn a_port_matters_unless_it_is_ignored() {
     let hosts = vec![
-        host("8080", &["example.com:8080", "*.test:8080"], vec![route("8080", prefix("/"))]),
+        host(
+            "8080",
+            &["example.com:8080", "*.test:8080"],
+            vec![route("8080", prefix("/"))],
+        ),
         host("none", &["example.com"], vec![route("none", prefix("/"))]),
     ];
     let (strict, lax) = (table(false, hosts.clone()), table(true, hosts));
-    let ask = |table: &RouteTable, authority: &str| {
-        found(table, &head("GET", authority, "/", &[])).map(str::to_owned)
-    };
+    let ask = |table: &RouteTable, authority: &str| found(table, &head("GET", authority, "/", &[])).map(str::to_owned);
     assert_eq!(ask(&strict, "example.com:8080").as_deref(), Some("8080"));
     assert_eq!(ask(&strict, "a.test:8080").as_deref(), Some("8080"));
     assert_eq!(ask(&strict, "example.com").as_deref(), Some("none"));
@@ -125,11 +156,35 @@ fn the_first_route_that_matches_is_taken() {
     let routes = vec![
         route("connect", on(PathMatch::Connect)),
         route("exact", on(PathMatch::Exact("/exact".into()))),
-        route("lax", RouteMatch { case_sensitive: false, ..prefix("/LAX") }),
+        route(
+            "lax",
+            RouteMatch {
+                case_sensitive: false,
+                ..prefix("/LAX")
+            },
+        ),
         route("regex", on(PathMatch::Regex(Regex::parse("/r[0-9]+").unwrap()))),
-        route("header", RouteMatch { headers: vec![header("x-a", "1,2")], ..prefix("/h") }),
-        route("post", RouteMatch { headers: vec![header(":method", "POST")], ..prefix("/m") }),
-        route("query", RouteMatch { query: vec![query("a b", "c")], ..prefix("/q") }),
+        route(
+            "header",
+            RouteMatch {
+                headers: vec![header("x-a", "1,2")],
+                ..prefix("/h")
+            },
+        ),
+        route(
+            "post",
+            RouteMatch {
+                headers: vec![header(":method", "POST")],
+                ..prefix("/m")
+            },
+        ),
+        route(
+            "query",
+            RouteMatch {
+                query: vec![query("a b", "c")],
+                ..prefix("/q")
+            },
+        ),
         route("prefix", prefix("/p")),
     ];
     let table = table(true, vec![host("h", &["*"], routes)]);
@@ -154,9 +209,16 @@ fn the_first_route_that_matches_is_taken() {
 fn a_header_that_cannot_be_written_is_named() {
     let changes = model::HeaderChanges {
         remove: Vec::new(),
-        add: vec![model::HeaderChange { name: ":path".into(), value: "/".into(), append: false }],
+        add: vec![model::HeaderChange {
+            name: ":path".into(),
+            value: "/".into(),
+            append: false,
+        }],
     };
-    let bad = model::Route { request_headers: changes, ..route("r", prefix("/")) };
+    let bad = model::Route {
+        request_headers: changes,
+        ..route("r", prefix("/"))
+    };
     let config = model::RouteConfig {
         name: RouteConfigName::parse("https.80").unwrap(),
         virtual_hosts: vec![host("v", &["*"], vec![bad])],

@@ -4,7 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::{Arc, Weak},
 };
@@ -305,7 +305,10 @@ impl Drop for Open {
 async fn http1(connected: Connected, open: Open, drain: &Drain) -> Result<Http1, ConnectError> {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(limits::HTTP1_BUFFER).max_headers(limits::HEADERS);
-    let (sender, connection) = builder.handshake(TokioIo::new(connected.io)).await.map_err(failed)?;
+    let (sender, connection) = builder
+        .handshake(TokioIo::new(connected.io))
+        .await
+        .map_err(|error| failed(&error))?;
     drain.spawn(async move {
         // How it ended, the request on it learns; without one there is nobody to tell.
         let _ = connection.with_upgrades().await;
@@ -328,7 +331,10 @@ async fn http2(connected: Connected, open: Open, max: Rc<Cell<usize>>, drain: &D
         .max_header_list_size(limits::HEADER_BYTES)
         .max_send_buf_size(limits::HTTP2_SEND_BUFFER)
         .max_local_error_reset_streams(limits::HTTP2_LOCAL_RESETS);
-    let (sender, mut connection) = builder.handshake(TokioIo::new(connected.io)).await.map_err(failed)?;
+    let (sender, mut connection) = builder
+        .handshake(TokioIo::new(connected.io))
+        .await
+        .map_err(|error| failed(&error))?;
     let limit = Rc::new(StreamLimit {
         max,
         is_known: Cell::new(false),
@@ -336,10 +342,10 @@ async fn http2(connected: Connected, open: Open, max: Rc<Cell<usize>>, drain: &D
     });
     let asked = limit.clone();
     drain.spawn(async move {
-        let mut ask = std::pin::pin!(asked.ask.notified());
-        let mut is_asked = false;
+        let mut ask = pin!(asked.ask.notified().fuse());
         poll_fn(|cx| {
-            is_asked = is_asked || ask.as_mut().poll(cx).is_ready();
+            // Whether it was asked does not matter, only to be polled then.
+            let _ = ask.as_mut().poll(cx);
             let ended = Pin::new(&mut connection).poll(cx);
             asked.max.set(connection.current_max_send_streams());
             ended.map(drop)
@@ -357,6 +363,6 @@ async fn http2(connected: Connected, open: Open, max: Rc<Cell<usize>>, drain: &D
 }
 
 /// hyper's handshake writes at most a preface, so that its failure is the transport's.
-fn failed(error: hyper::Error) -> ConnectError {
+fn failed(error: &hyper::Error) -> ConnectError {
     ConnectError::Io(error.to_string())
 }

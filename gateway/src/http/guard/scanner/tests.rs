@@ -10,7 +10,11 @@ fn check(input: &str, passed: usize, stop: Option<Stop>) {
     assert_eq!(Scanner::new(&settings()).scan(input), (passed, stop));
     // The same, split at every byte.
     for split in 1..input.len() {
-        assert_eq!(scan_in_parts(&[&input[..split], &input[split..]]), (passed, stop), "split at {split}");
+        assert_eq!(
+            scan_in_parts(&[&input[..split], &input[split..]]),
+            (passed, stop),
+            "split at {split}"
+        );
     }
     let bytes: Vec<_> = input.chunks(1).collect();
     assert_eq!(scan_in_parts(&bytes), (passed, stop), "byte by byte");
@@ -48,7 +52,9 @@ fn passes_what_http_allows() {
     whole("\r\nGET / HTTP/1.1\nHost: a\n\n");
     whole("POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabcGET / HTTP/1.1\r\n\r\n");
     whole("POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\nGET / HTTP/1.1\r\n\r\n");
-    whole("POST / HTTP/1.1\r\ntransfer-encoding: Chunked\r\n\r\n3;x=y\r\nabc\r\n0A \r\n0123456789\r\n0\r\nt: u\r\n\r\nGET / HTTP/1.1\r\n\r\n");
+    whole(
+        "POST / HTTP/1.1\r\ntransfer-encoding: Chunked\r\n\r\n3;x=y\r\nabc\r\n0A \r\n0123456789\r\n0\r\nt: u\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+    );
     whole("GET http://a/b?c HTTP/1.1\r\nx:\t \u{e9} \r\nx-empty:\r\n\r\n");
 }
 
@@ -90,21 +96,38 @@ fn refuses_what_envoy_refuses() {
     field("transfer-encoding: gzip, chunked", BadRequest::TransferEncoding);
     field("transfer-encoding: xchunked", BadRequest::TransferEncoding);
     field("transfer-encoding:\x0bchunked", BadRequest::Characters);
-    field("transfer-encoding: chunked\r\ntransfer-encoding: chunked", BadRequest::TransferEncoding);
-    field("transfer-encoding: chunked\r\ncontent-length: 1", BadRequest::LengthAndChunked);
-    field("content-length: 1\r\ntransfer-encoding: chunked", BadRequest::LengthAndChunked);
+    field(
+        "transfer-encoding: chunked\r\ntransfer-encoding: chunked",
+        BadRequest::TransferEncoding,
+    );
+    field(
+        "transfer-encoding: chunked\r\ncontent-length: 1",
+        BadRequest::LengthAndChunked,
+    );
+    field(
+        "content-length: 1\r\ntransfer-encoding: chunked",
+        BadRequest::LengthAndChunked,
+    );
 }
 
 #[test]
 fn a_violation_stops_at_the_head_it_is_in() {
     let one = "POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\nab";
-    check(&format!("{one}BAD\r\n\r\n"), one.len(), Some(Stop::Refused(2, BadRequest::Codec)));
+    check(
+        &format!("{one}BAD\r\n\r\n"),
+        one.len(),
+        Some(Stop::Refused(2, BadRequest::Codec)),
+    );
 }
 
 #[test]
 fn a_fragment_is_passed_and_stops() {
     let one = "GET /a#b HTTP/1.1\r\n\r\n";
-    check(&format!("{one}GET / HTTP/1.1\r\n\r\n"), one.len(), Some(Stop::Refused(1, BadRequest::Path)));
+    check(
+        &format!("{one}GET / HTTP/1.1\r\n\r\n"),
+        one.len(),
+        Some(Stop::Refused(1, BadRequest::Path)),
+    );
 }
 
 #[test]
@@ -118,7 +141,17 @@ fn stops_behind_a_request_that_wants_to_leave_http() {
 #[test]
 fn a_body_that_breaks_its_framing_is_never_followed_by_a_request() {
     let head = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
-    for body in ["x\r\n", "\r\n", "1\r\nab\r\n", "1\nab", "1;\n", "11111111111111111\r\n", "0\r\n\rx", "1 1\r\n", "0\r\na\rb"] {
+    for body in [
+        "x\r\n",
+        "\r\n",
+        "1\r\nab\r\n",
+        "1\nab",
+        "1;\n",
+        "11111111111111111\r\n",
+        "0\r\n\rx",
+        "1 1\r\n",
+        "0\r\na\rb",
+    ] {
         let input = format!("{head}{body}\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n");
         let mut scanner = Scanner::new(&settings());
         assert_eq!(scanner.scan(input.as_bytes()), (input.len(), None), "{body:?}");
@@ -128,20 +161,29 @@ fn a_body_that_breaks_its_framing_is_never_followed_by_a_request() {
 
 #[test]
 fn limits_are_those_configured() {
-    let limits = HttpLimits { headers_kib: Some(1), header_count: Some(2) };
+    let limits = HttpLimits {
+        headers_kib: Some(1),
+        header_count: Some(2),
+    };
     let settings = Http { limits, ..settings() };
     let scan = |input: String| Scanner::new(&settings).scan(input.as_bytes());
     let head = |fields: &str| format!("GET / HTTP/1.1\r\n{fields}\r\n");
     let too_large = Some(Stop::Refused(1, BadRequest::HeadersTooLarge));
     assert_eq!(scan(head("a: b\r\nc: d\r\n")).1, None);
-    assert_eq!(scan(head("a: b\r\nc: d\r\ne: f\r\n")).1, Some(Stop::Refused(1, BadRequest::TooManyHeaders)));
+    assert_eq!(
+        scan(head("a: b\r\nc: d\r\ne: f\r\n")).1,
+        Some(Stop::Refused(1, BadRequest::TooManyHeaders))
+    );
     assert_eq!(scan(head(&format!("a: {}\r\n", "b".repeat(1024)))).1, too_large);
     assert_eq!(scan("G".repeat(1025)).1, too_large);
 }
 
 #[test]
 fn http_10_is_passed_where_it_is_accepted() {
-    let settings = Http { accept_http_10: true, ..settings() };
+    let settings = Http {
+        accept_http_10: true,
+        ..settings()
+    };
     let scan = |input: &str| Scanner::new(&settings).scan(input.as_bytes()).1;
     assert_eq!(scan("GET / HTTP/1.0\r\n\r\n"), None);
     assert_eq!(
