@@ -25,7 +25,6 @@ applied; the last good version stays. To check before: sallyport analyze DIR";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-#[group(id = "security", required = true, multiple = false, args = ["identity", "plaintext"])]
 pub(super) struct Args {
     /// Directory with Istio and Kubernetes resources in YAML, read recursively and watched
     #[arg(long, value_name = "DIR")]
@@ -34,7 +33,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:15010")]
     listen: SocketAddr,
     /// Mutual TLS: directory with our cert-chain.pem, key.pem and root-cert.pem, reloaded when they change
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", required_unless_present = "plaintext", conflicts_with = "plaintext")]
     identity: Option<PathBuf>,
     /// No TLS; on loopback addresses only
     #[arg(long)]

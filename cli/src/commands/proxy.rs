@@ -23,6 +23,7 @@ use crate::following;
 
 /// How a proxy is told who it is and whom to follow.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(super) struct Args {
     /// Control plane: https://HOST:PORT (mutual TLS) or http://HOST:PORT (plaintext, loopback only)
     #[arg(long, value_name = "URL", value_parser = Server::parse)]
