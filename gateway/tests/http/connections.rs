@@ -113,7 +113,7 @@ async fn draining_closes_connections_after_their_request() {
         .expect("a busy one after its request")
         .unwrap();
     assert!(
-        answer.starts_with("HTTP/1.1 200 OK") && answer.contains("connection: close"),
+        answer.starts_with("HTTP/1.1 200 OK") && answer.contains("\nhost: example.com\n"),
         "{answer}"
     );
     timeout(PATIENCE, drained).await.expect("the proxy ends").unwrap();
