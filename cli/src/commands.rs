@@ -118,12 +118,45 @@ mod tests {
         assert_eq!(explain(&error), "no CA in x: a.pem: no such file");
     }
 
+    /// The command lines that a help text shows, each as its words.
+    fn shown(help: &str) -> Vec<Vec<String>> {
+        let whole = help.replace("\\\n", " ");
+        let lines = whole.lines().filter_map(|line| line.trim().strip_prefix("sallyport "));
+        let words = |line: &str| {
+            line.split(" | ")
+                .next()
+                .unwrap()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect()
+        };
+        lines.map(words).collect()
+    }
+
     #[test]
-    fn every_subcommand_shows_an_example() {
-        let cli = Cli::command();
-        for command in cli.get_subcommands() {
-            let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(examples.contains("sallyport "), "{} has no example", command.get_name());
+    fn every_subcommand_shows_examples_that_work() {
+        let mut cli = Cli::command();
+        cli.build();
+        let helps = cli
+            .get_subcommands()
+            .filter(|command| command.get_name() != "help")
+            .map(|command| {
+                let help = command.get_after_help().map(ToString::to_string);
+                (command.get_name().to_owned(), help.unwrap_or_default())
+            });
+        for (name, help) in helps.chain([("sallyport".to_owned(), EXAMPLES.to_owned())]) {
+            let lines = shown(&help);
+            assert!(!lines.is_empty(), "{name} has no example");
+            for line in lines {
+                // $POD_IP is the shell's to know.
+                let words = line.iter().map(|word| word.replace("$POD_IP", "10.1.4.12"));
+                let parsed = Cli::try_parse_from(["sallyport".to_owned()].into_iter().chain(words));
+                let is_help = |error: &clap::Error| error.kind() == clap::error::ErrorKind::DisplayHelp;
+                assert!(
+                    parsed.is_ok() || parsed.as_ref().is_err_and(is_help),
+                    "{line:?}: {parsed:?}"
+                );
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 use ::certs::FileWatcher;
 use ::control::{Control, Handle, Settings, applied::Applied, mesh_config::MeshConfig, serve::Security};
 use anyhow::{Context as _, ensure};
+use clap::ArgGroup;
 use mesh::id::TrustDomain;
 
 use super::serving;
@@ -33,7 +34,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:15010")]
     listen: SocketAddr,
     /// Mutual TLS: directory with our cert-chain.pem, key.pem and root-cert.pem, reloaded when they change
-    #[arg(long, value_name = "DIR", required_unless_present = "plaintext", conflicts_with = "plaintext")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "plaintext",
+        conflicts_with = "plaintext"
+    )]
     identity: Option<PathBuf>,
     /// No TLS; on loopback addresses only
     #[arg(long)]

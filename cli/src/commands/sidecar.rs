@@ -3,7 +3,10 @@
 use std::{io, process::ExitCode};
 
 use ::certs::FileWatcher;
-use ::sidecar::{Settings, Sidecar};
+use ::sidecar::{
+    Settings, Sidecar,
+    capture::{Capture, USER},
+};
 use anyhow::Context as _;
 use clap::Subcommand;
 use mesh::xds::proxy::Interception;
@@ -66,6 +69,9 @@ async fn serve(args: &Args) -> anyhow::Result<ExitCode> {
         control,
         settings: plane,
     } = args.proxy.prepare(&files)?;
+    if !args.no_capture {
+        warn_of_circles()?;
+    }
     let server = control.server.clone();
     let settings = Settings {
         pod,
@@ -88,4 +94,16 @@ async fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     tracing::info!(signal, "stopping; what is open may finish");
     handle.drain(args.proxy.drain).await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The rules may name another user than usual, which only root can see; so this is no error.
+fn warn_of_circles() -> anyhow::Result<()> {
+    if !Capture::default().exempts_this_process()? {
+        tracing::warn!(
+            user = USER,
+            "capture rules would lead this process's own connections back to it; run it as this user, or name its user to \
+             `sallyport sidecar capture apply`"
+        );
+    }
+    Ok(())
 }
