@@ -240,7 +240,7 @@ mod tests {
             ),
             ("router~10.0.0~a.b~b.svc", serde_json::json!({}), "ip is \"10.0.0\""),
             ("router~10.0.0.1~a.b~", serde_json::json!({}), "namespace is \"\""),
-            (ID, serde_json::json!({"NAMESPACE": 7}), "NAMESPACE is \"7\""),
+            (ID, serde_json::json!({"NAMESPACE": true}), "NAMESPACE is \"true\""),
             (ID, serde_json::json!({"LABELS": ["a"]}), "LABELS is"),
             (ID, serde_json::json!({"LABELS": {"a": true}}), "LABELS is"),
             (
