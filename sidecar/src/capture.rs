@@ -7,6 +7,7 @@
 //!
 //! Does not stop UDP, nor a process that runs as the sidecar's user: that is for the network's own firewall.
 
+mod own;
 mod rules;
 mod run;
 
