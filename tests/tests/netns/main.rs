@@ -3,16 +3,21 @@
 //! The claims are those of `sallyport demo`, the very same list. Needs root, and says so where it does not have it: on standard
 //! error, in capitals, whether the output of tests is captured or not.
 
+#![allow(clippy::unwrap_used, reason = "all of this is tests")]
+
 use sallyport::demo::script;
 
+mod credentials;
 mod curl;
 mod network;
+mod outside;
 mod process;
 mod world;
 
 use network::{Network, Place};
+use outside::Outside;
 use process::shout;
-use world::{Outside, World};
+use world::{APPLICATION_USER, World};
 
 /// Whether the network can be had.
 fn possible(what: &str) -> bool {
@@ -76,7 +81,7 @@ fn the_firewall_lets_only_the_gateway_out() {
         (Place::TeamY, other, Err("could not connect: ")),
         (Place::TeamX, google, Ok(404)),
     ] {
-        let mut curl = outside.curl(&network, 1000, place);
+        let mut curl = outside.curl(&network, APPLICATION_USER, place);
         curl.arg(url);
         let got = curl::run(curl)
             .map(|reply| reply.status.as_u16())
@@ -97,7 +102,7 @@ fn capture_can_be_applied_twice_and_removed_twice() {
     }
     let network = Network::build();
     let files = tempfile::tempdir().unwrap();
-    let program = world::program(files.path());
+    let program = outside::program(files.path());
     let capture = |action: &str| network.must(Place::TeamX, &format!("{} sidecar capture {action}", program.display()));
     let rules = || {
         let saved = network.must(Place::TeamX, "iptables-save") + &network.must(Place::TeamX, "ip6tables-save");

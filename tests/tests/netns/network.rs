@@ -143,10 +143,7 @@ impl Network {
     /// The same as another user, in the group of the same number.
     pub(crate) fn command_as(&self, user: u32, place: Place, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.command(place, "setpriv");
-        let user = user.to_string();
-        command
-            .args(["--reuid", &user, "--regid", &user, "--clear-groups"])
-            .arg(program);
+        command.args(identity(user)).arg(program);
         command
     }
 
@@ -232,6 +229,15 @@ impl Drop for Network {
         // Succeeds only if it is empty.
         let _ = fs::remove_dir("/etc/netns");
     }
+}
+
+/// What tells setpriv whom to become.
+pub(crate) fn identity(user: u32) -> [String; 3] {
+    [
+        format!("--reuid={user}"),
+        format!("--regid={user}"),
+        "--clear-groups".to_owned(),
+    ]
 }
 
 fn etc(namespace: &str) -> PathBuf {

@@ -1,12 +1,6 @@
 //! Every part of the tutorial as a process of its own, each in its namespace and started as an operator would.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    os::unix::fs::{PermissionsExt, chown},
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, net::SocketAddr, path::Path, process::Command};
 
 use sallyport::{
     demo::claim::{Caller, Claim, Credentials, Evidence, Team},
@@ -15,29 +9,19 @@ use sallyport::{
         cluster, manifests,
     },
 };
-use tempfile::TempDir;
 
 use crate::{
-    curl,
-    network::{CONTROL, NAME_SERVER, Network, Place},
-    process::{self, Process},
+    credentials, curl,
+    network::{CONTROL, Network, Place},
+    outside::{self, Outside},
+    process::Process,
 };
 
 /// The user of everything that is part of the mesh; capture leaves its connections alone.
-const PROXY_USER: u32 = 1337;
+pub(crate) const PROXY_USER: u32 = 1337;
 /// The user of applications.
-const APPLICATION_USER: u32 = 1000;
+pub(crate) const APPLICATION_USER: u32 = 1000;
 const CONTROL_PORT: u16 = 15012;
-const TRUST_DOMAIN: &str = "cluster.local";
-const FOREIGN_TRUST_DOMAIN: &str = "other.example";
-const GATEWAY_ACCOUNT: &str = "istio-egressgateway-service-account";
-
-/// The web sites, their names, and the scratch space that everybody can read.
-pub(crate) struct Outside {
-    files: TempDir,
-    pub(crate) sites: Process,
-    names: Process,
-}
 
 /// The mesh and what surrounds it. Processes end before their namespaces, and those before the files.
 pub(crate) struct World {
@@ -49,100 +33,15 @@ pub(crate) struct World {
     outside: Outside,
 }
 
-impl Outside {
-    /// Starts the web sites and the name server, and waits until they serve.
-    pub(crate) fn start(network: &Network) -> Self {
-        let files = tempfile::tempdir().unwrap();
-        fs::set_permissions(&files, fs::Permissions::from_mode(0o755)).unwrap();
-        let program = env!("CARGO_BIN_EXE_outside");
-        let mut sites = network.command(Place::Outside, program);
-        sites.arg("sites").arg(files.path().join("outside-root.pem"));
-        let mut names = network.command(Place::Router, program);
-        names.args(["names", &format!("{NAME_SERVER}:53")]);
-        let mut outside = Self {
-            files,
-            sites: Process::start("sites", sites),
-            names: Process::start("names", names),
-        };
-        outside.sites.await_line("readiness", |line| line == "ready");
-        outside.names.await_line("readiness", |line| line == "ready");
-        outside
-    }
-
-    /// A curl that trusts the web sites, run as a user in a namespace.
-    pub(crate) fn curl(&self, network: &Network, user: u32, place: Place) -> Command {
-        let mut curl = network.command_as(user, place, "curl");
-        curl.arg("--cacert").arg(self.path("outside-root.pem"));
-        curl
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.files.path().join(name)
-    }
-
-    /// Changes who runs a site.
-    fn change_scene(&mut self, what: &str, host: &str) {
-        let command = format!("{what} {host}");
-        self.sites.tell(&command);
-        self.sites.await_line("the change of scene", |line| line == command);
-    }
-}
-
-/// The credentials of the mesh and of another one, made by `sallyport certs`.
-struct Credentialed<'a> {
-    program: &'a Path,
-    directory: &'a Path,
-}
-
-impl Credentialed<'_> {
-    fn create(program: &Path, directory: &Path) {
-        fs::create_dir(directory).unwrap();
-        chown(directory, Some(PROXY_USER), Some(PROXY_USER)).unwrap();
-        let mesh = Credentialed { program, directory };
-        for domain in [TRUST_DOMAIN, FOREIGN_TRUST_DOMAIN] {
-            mesh.certs(&["init-ca", &mesh.path(domain), "--trust-domain", domain]);
-        }
-        for (name, domain, namespace, account) in [
-            ("control", TRUST_DOMAIN, "istio-system", "istiod"),
-            ("gateway", TRUST_DOMAIN, "istio-egress", GATEWAY_ACCOUNT),
-            ("team-x", TRUST_DOMAIN, "team-x", "test"),
-            ("team-y", TRUST_DOMAIN, "team-y", "test"),
-            ("stranger", FOREIGN_TRUST_DOMAIN, "team-x", "test"),
-        ] {
-            let id = format!("spiffe://{domain}/ns/{namespace}/sa/{account}");
-            mesh.certs(&["issue", &id, "--ca", &mesh.path(domain), "--out", &mesh.path(name)]);
-        }
-    }
-
-    fn certs(&self, arguments: &[&str]) {
-        let mut command = Command::new("setpriv");
-        let user = PROXY_USER.to_string();
-        command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]);
-        command.arg(self.program).arg("certs").args(arguments);
-        process::run(command).unwrap();
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.directory.join(name).to_str().unwrap().to_owned()
-    }
-}
-
-/// A copy of the program that every user may run, wherever it was built.
-pub(crate) fn program(directory: &Path) -> PathBuf {
-    let program = directory.join("sallyport");
-    fs::copy(env!("CARGO_BIN_EXE_sallyport-under-test"), &program).unwrap();
-    program
-}
-
 impl World {
     /// Starts everything and waits until every proxy is served by control.
     pub(crate) fn build() -> Self {
         let network = Network::build();
         let outside = Outside::start(&network);
-        let program = program(outside.files.path());
+        let program = outside::program(&outside.path(""));
         let config = outside.path("config");
         fs::create_dir(&config).unwrap();
-        Credentialed::create(&program, &outside.path("mesh"));
+        credentials::create(&program, &outside.path("mesh"));
         for pod in [Place::TeamX, Place::TeamY] {
             network.must(pod, &format!("{} sidecar capture apply", program.display()));
         }
@@ -269,7 +168,7 @@ impl World {
                 return;
             }
             Credentials::Nothing => None,
-            Credentials::ForeignMesh => Some("stranger"),
+            Credentials::ForeignMesh => Some(credentials::STRANGER),
             Credentials::Member(Team::X) => Some("team-x"),
             Credentials::Member(Team::Y) => Some("team-y"),
         };
