@@ -9,7 +9,6 @@ use clap::{Parser, Subcommand};
 use crate::terminal::Style;
 
 mod analyze;
-mod capture;
 mod certs;
 mod control;
 mod demo;
@@ -35,10 +34,8 @@ enum Command {
     Control(control::Args),
     /// The data plane as egress gateway
     Gateway(gateway::Args),
-    /// The data plane beside an application
+    /// The data plane beside an application, and what leads connections to it
     Sidecar(sidecar::Args),
-    /// Have the kernel redirect a pod's connections to its sidecar
-    Capture(capture::Args),
     /// Check Istio resources: what is wrong, where, and what to do about it
     Analyze(analyze::Args),
     /// Create a mesh CA, issue and show identities
@@ -63,7 +60,6 @@ pub fn main() -> ExitCode {
         Command::Control(args) => control::run(&args),
         Command::Gateway(args) => gateway::run(&args),
         Command::Sidecar(args) => sidecar::run(&args),
-        Command::Capture(args) => capture::run(&args, &mut stdout.lock()),
         Command::Analyze(args) => analyze::run(&args, &mut stdout.lock(), style),
         Command::Certs(args) => certs::run(&args, &mut stdout.lock()),
     };

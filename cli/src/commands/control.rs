@@ -5,7 +5,6 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 use ::certs::FileWatcher;
 use ::control::{Control, Handle, Settings, applied::Applied, mesh_config::MeshConfig, serve::Security};
 use anyhow::{Context as _, ensure};
-use clap::ArgGroup;
 use mesh::id::TrustDomain;
 
 use super::serving;
