@@ -4,6 +4,7 @@
 pub(crate) mod accept;
 pub(crate) mod client_hello;
 pub(crate) mod connect;
+pub(crate) mod control;
 pub(crate) mod secrets;
 
 /// Protocol names as the TLS library takes them.

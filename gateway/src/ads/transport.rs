@@ -1,22 +1,25 @@
 //! The connection to a control plane. Not through [`Network`](crate::network::Network): that is for the traffic of others.
 
-use std::{io, pin::Pin, sync::Arc, task::Poll, time::SystemTime};
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
-use certs::{Names, ServerVerifier, Versions, Workload, client_config, tls_error, tls_failure_reason};
+use certs::Workload;
 use hyper_util::rt::TokioIo;
 use mesh::tls::SanMatcher;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
 };
-use tokio_rustls::{
-    TlsConnector,
-    rustls::pki_types::{InvalidDnsNameError, ServerName},
-};
 use tonic::{
     codegen::{Service, http::Uri},
     transport::Endpoint,
 };
+
+use crate::tls::control::ControlTls;
 
 /// How control plane and proxy know each other.
 #[derive(Debug, Clone)]
@@ -52,13 +55,7 @@ pub(super) struct Connector(Arc<Target>);
 
 struct Target {
     server: String,
-    tls: Option<Tls>,
-}
-
-struct Tls {
-    connector: TlsConnector,
-    verifier: Arc<ServerVerifier>,
-    name: ServerName<'static>,
+    tls: Option<ControlTls>,
 }
 
 /// An open connection.
@@ -76,8 +73,7 @@ impl Connector {
             Security::PlaintextOnLoopback => None,
             Security::MutualTls { server, .. } if server.is_empty() => return Err(SettingsError::NoServerName),
             Security::MutualTls { workload, server } => {
-                let name = ServerName::try_from(host.to_owned()).map_err(|_: InvalidDnsNameError| malformed())?;
-                Some(Tls::new(workload, server, name)?)
+                Some(ControlTls::new(workload, server, host).map_err(SettingsError::Tls)?)
             }
         };
         Ok(Self(Arc::new(Target {
@@ -107,7 +103,7 @@ impl Connector {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
                     return match tls {
-                        Some(tls) => tls.handshake(stream).await,
+                        Some(tls) => Ok(Box::new(tls.connect(stream).await?)),
                         None => Ok(Box::new(stream)),
                     };
                 }
@@ -118,45 +114,12 @@ impl Connector {
     }
 }
 
-impl Tls {
-    fn new(workload: Workload, server: Vec<SanMatcher>, name: ServerName<'static>) -> Result<Self, SettingsError> {
-        let verifier = Arc::new(ServerVerifier::new(workload.trust, Names::Listed(server)));
-        let config = client_config(Some(workload.identity), Arc::clone(&verifier), Versions::ALL);
-        let mut config = config.map_err(|error| SettingsError::Tls(error.to_string()))?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Self {
-            connector: TlsConnector::from(Arc::new(config)),
-            verifier,
-            name,
-        })
-    }
-
-    async fn handshake(&self, stream: TcpStream) -> io::Result<Box<dyn Io>> {
-        let stream = self
-            .connector
-            .connect(self.name.clone(), stream)
-            .await
-            .map_err(explain)?;
-        let peer = self.verifier.peer(stream.get_ref().1, &self.name, SystemTime::now());
-        peer.map_err(|error| io::Error::other(tls_failure_reason(&error)))?;
-        Ok(Box::new(stream))
-    }
-}
-
-/// A failed handshake in words for an operator, where it is about TLS.
-fn explain(error: io::Error) -> io::Error {
-    match tls_error(&error) {
-        Some(cause) => io::Error::other(tls_failure_reason(cause)),
-        None => error,
-    }
-}
-
 impl Service<Uri> for Connector {
     type Response = TokioIo<Box<dyn Io>>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
