@@ -10,7 +10,7 @@ use std::{
 
 use ::certs::{FileWatcher, Workload};
 use ::gateway::{
-    Settings,
+    Overflow, Settings,
     ads::{Protocol, Security, State},
 };
 use ::sidecar::Control;
@@ -59,9 +59,21 @@ pub(super) struct Args {
     /// Threads that serve connections [default: one per core]
     #[arg(long, value_name = "NUMBER")]
     workers: Option<NonZeroUsize>,
+    /// When an access log cannot keep up with the traffic: let requests wait, or drop lines and count them
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Slow::Block)]
+    slow_access_log: Slow,
     /// How long open connections may finish after a signal to stop
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration::parse)]
     pub(super) drain: Duration,
+}
+
+/// What a slow access log costs.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Slow {
+    /// Requests wait: an audit trail has no holes.
+    Block,
+    /// Lines are dropped and counted.
+    Drop,
 }
 
 /// A control plane's URL.
@@ -117,6 +129,10 @@ impl Args {
             settings.system_roots.clone_from(&self.system_roots);
         }
         settings.workers = self.workers.unwrap_or(settings.workers);
+        settings.access_log_overflow = match self.slow_access_log {
+            Slow::Block => Overflow::Block,
+            Slow::Drop => Overflow::Drop,
+        };
         settings
     }
 
