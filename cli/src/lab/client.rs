@@ -104,7 +104,7 @@ impl App {
             return self.connect(call, host).await;
         }
         let stream = match call.proxy {
-            Some(proxy) => tunnel(self.dial(proxy).await?, &call.authority()?).await?,
+            Some(proxy) => tunnel(self.dial(proxy).await?, &format!("{host}:{}", call.port())).await?,
             None => self.connect(call, host).await?,
         };
         secure(stream, self.trust.clone(), host).await

@@ -96,7 +96,7 @@ impl Call {
         self.url.port_u16().unwrap_or(if self.is_https() { 443 } else { 80 })
     }
 
-    /// `host:port` for a tunnel; for a request's Host header the port only if the URL has one.
+    /// For the Host header: the port only if the URL has one.
     pub(super) fn authority(&self) -> Result<String, Failure> {
         let host = self.host()?;
         Ok(match self.url.port_u16() {
