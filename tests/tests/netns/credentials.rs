@@ -46,5 +46,5 @@ fn certs(program: &Path, arguments: &[&str]) {
         .arg(program)
         .arg("certs")
         .args(arguments);
-    process::run(command).unwrap();
+    process::run(&command).unwrap();
 }

@@ -9,7 +9,10 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     process::Command,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use sallyport::lab::cluster;
@@ -60,6 +63,9 @@ const TOOLS: [(&str, &str); 6] = [
     ("timeout", "coreutils"),
     ("curl", "curl"),
 ];
+
+/// `/etc/netns` comes with the first network and goes with the last; tests have theirs at the same time.
+static ETC: Mutex<()> = Mutex::new(());
 
 /// The network; taken down when dropped.
 pub(crate) struct Network {
@@ -152,7 +158,7 @@ impl Network {
         let mut words = command.split(' ');
         let mut command = self.command(place, words.next().unwrap_or_default());
         command.args(words);
-        process::run(command)
+        process::run(&command)
     }
 
     /// Runs a command that succeeds.
@@ -179,9 +185,10 @@ impl Network {
         let name = self.name(place);
         let mut add = Command::new("ip");
         add.args(["netns", "add", &name]);
-        process::run(add)?;
+        process::run(&add)?;
         self.run(place, "ip link set lo up")?;
         let directory = etc(&name);
+        let _alone = ETC.lock().unwrap_or_else(PoisonError::into_inner);
         fs::create_dir_all(&directory)
             .and_then(|()| fs::write(directory.join("resolv.conf"), format!("nameserver {NAME_SERVER}\n")))
             .map_err(|error| format!("{}: {error}", directory.display()))
@@ -221,11 +228,12 @@ impl Drop for Network {
             }
             let mut delete = Command::new("ip");
             delete.args(["netns", "del", &name]);
-            if let Err(error) = process::run(delete) {
+            if let Err(error) = process::run(&delete) {
                 process::shout(&format!("LEFT BEHIND: network namespace {name}: {error}"));
             }
             let _ = fs::remove_dir_all(etc(&name));
         }
+        let _alone = ETC.lock().unwrap_or_else(PoisonError::into_inner);
         // Succeeds only if it is empty.
         let _ = fs::remove_dir("/etc/netns");
     }

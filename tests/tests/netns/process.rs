@@ -75,7 +75,7 @@ impl Process {
     pub(crate) fn stop(mut self) -> Vec<String> {
         let mut kill = Command::new("kill");
         kill.args(["-TERM", &self.child.id().to_string()]);
-        run(kill).unwrap();
+        run(&kill).unwrap();
         assert!(
             self.out.ends(),
             "{} does not stop when told to\n{}",
@@ -159,8 +159,8 @@ impl Written {
 }
 
 /// Runs a command to its end; what it says on failure is the error.
-pub(crate) fn run(command: Command) -> Result<String, String> {
-    let output = bounded(&command)
+pub(crate) fn run(command: &Command) -> Result<String, String> {
+    let output = bounded(command)
         .output()
         .map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
