@@ -13,7 +13,7 @@ use crate::{
     lab::{
         cluster,
         door::Door,
-        mesh::{self, Mesh},
+        mesh::{self, Logs, Mesh},
     },
     shutdown::Shutdown,
 };
@@ -41,7 +41,32 @@ pub(super) async fn keep_open<W: Write>(
     show.command(format_args!("curl -x http://{y} http://example.com"))?;
     show.note("The resources are watched; what you change is live at once:")?;
     show.command(format_args!("ls {}", mesh.config_directory().display()))?;
-    show.prompt("press ctrl-c to end")?;
-    shutdown.requested().await;
-    Ok(())
+    let logs = mesh.logs();
+    show.prompt("press ctrl-c to end; what the proxies log follows")?;
+    tokio::select! {
+        _ = shutdown.requested() => Ok(()),
+        ended = follow(&logs, show) => ended,
+    }
+}
+
+/// Prints log lines as they come.
+async fn follow<W: Write>(logs: &Logs, show: &mut Show<W>) -> anyhow::Result<()> {
+    let all = [
+        ("team-x", &logs.team_x),
+        ("team-y", &logs.team_y),
+        ("gateway", &logs.gateway),
+    ];
+    let mut seen = all.map(|(_, log)| log.len());
+    loop {
+        tokio::select! {
+            () = logs.team_x.outgrows(seen[0]) => {}
+            () = logs.team_y.outgrows(seen[1]) => {}
+            () = logs.gateway.outgrows(seen[2]) => {}
+        }
+        for ((who, log), seen) in all.iter().zip(&mut seen) {
+            let lines = log.since(*seen);
+            *seen += lines.len();
+            lines.iter().try_for_each(|line| show.logged(who, line))?;
+        }
+    }
 }

@@ -106,6 +106,12 @@ impl<W: Write> Show<W> {
         self.out.flush()
     }
 
+    /// One line of a log.
+    pub(super) fn logged(&mut self, who: &str, line: &str) -> io::Result<()> {
+        writeln!(self.out, "   {}", self.style.dim(format!("{who:<8} {line}")))?;
+        self.out.flush()
+    }
+
     fn detail(&mut self, name: &str, text: &str) -> io::Result<()> {
         writeln!(self.out, "   {} {text}", self.style.dim(format!("{name:<8}")))
     }
@@ -121,7 +127,7 @@ impl<W: Write> Show<W> {
         let Some(first) = lines.first() else {
             return Ok(());
         };
-        writeln!(self.out, "   {}", self.style.dim(format!("{who:<8} {first}")))?;
+        self.logged(who, first)?;
         match lines.len() - 1 {
             0 => Ok(()),
             more => writeln!(

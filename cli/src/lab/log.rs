@@ -59,6 +59,13 @@ impl Log {
         self.lines().complete.iter().skip(from).cloned().collect()
     }
 
+    /// Waits until there are more than `count` lines, for ever if need be.
+    pub async fn outgrows(&self, count: usize) {
+        let mut lines = self.0.count.subscribe();
+        // We hold the sender, so this ends with a line only.
+        let _ = lines.wait_for(|lines| *lines > count).await;
+    }
+
     /// Waits until there are at least `count` lines; `false` if that does not happen in time.
     pub async fn reaches(&self, count: usize, deadline: Duration) -> bool {
         let mut lines = self.0.count.subscribe();

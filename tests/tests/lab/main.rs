@@ -1,5 +1,7 @@
 //! The tutorial's mesh in one process, and what it does: control, gateway and sidecars with real TLS, HTTP/2, DNS and ADS.
 
+#![allow(clippy::unwrap_used, reason = "all of this is tests")]
+
 use sallyport::{
     demo::claim::matches,
     lab::{

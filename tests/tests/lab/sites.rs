@@ -20,6 +20,8 @@ use tests::upstream::{Script, Upstream};
 
 use crate::{all, check, line};
 
+type Certify = fn(&PublicCa) -> Identity;
+
 const BAD_SITE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 99);
 
 /// httpbin.org by plain HTTP, from a gateway without policies.
@@ -98,7 +100,7 @@ async fn a_body_that_ends_too_early_is_not_passed_off_as_whole() {
 }
 
 /// Calls example.com, to which the gateway speaks TLS, while the site shows another certificate.
-async fn call_with(identity: impl Fn(&PublicCa) -> Identity) -> (u16, u64, String) {
+async fn call_with(identity: Certify) -> (u16, u64, String) {
     let mesh = Mesh::start().await.unwrap();
     mesh.outside().show("example.com", identity(mesh.public_ca()));
     mesh.apply(&all()).await.unwrap();
@@ -115,32 +117,26 @@ async fn call_with(identity: impl Fn(&PublicCa) -> Identity) -> (u16, u64, Strin
     )
 }
 
-fn issue(ca: &PublicCa, request: &LeafRequest) -> Identity {
-    ca.authority().issue(request, SystemTime::now()).unwrap()
-}
-
-fn example_com() -> LeafRequest {
-    LeafRequest::server(&Host::parse("example.com").unwrap())
+/// A certificate for example.com that is valid between two times, in hours from now.
+fn valid_between(ca: &PublicCa, start: i64, end: i64) -> Identity {
+    let now = SystemTime::now();
+    let at = |hours: i64| {
+        let distance = Duration::from_secs(hours.unsigned_abs() * 3600);
+        if hours < 0 { now - distance } else { now + distance }
+    };
+    let request = LeafRequest::server(&Host::parse("example.com").unwrap()).between(at(start), at(end));
+    ca.authority().issue(&request, now).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_that_is_not_who_it_should_be_gets_no_request() {
-    const HOUR: Duration = Duration::from_secs(3600);
-    let now = SystemTime::now();
-    let bad: [(&str, Box<dyn Fn(&PublicCa) -> Identity>); 4] = [
-        (
-            "expired",
-            Box::new(move |ca| issue(ca, &example_com().between(now - 2 * HOUR, now - HOUR))),
-        ),
-        (
-            "of the future",
-            Box::new(move |ca| issue(ca, &example_com().between(now + HOUR, now + 2 * HOUR))),
-        ),
-        ("for another host", Box::new(|ca| ca.certify("example.org").unwrap())),
-        (
-            "of an unknown authority",
-            Box::new(|_| PublicCa::new("Nobody").unwrap().certify("example.com").unwrap()),
-        ),
+    let bad: [(&str, Certify); 4] = [
+        ("expired", |ca| valid_between(ca, -2, -1)),
+        ("of the future", |ca| valid_between(ca, 1, 2)),
+        ("for another host", |ca| ca.certify("example.org").unwrap()),
+        ("of an unknown authority", |_| {
+            PublicCa::new("Nobody").unwrap().certify("example.com").unwrap()
+        }),
     ];
     for (what, identity) in bad {
         let (status, requests, line) = call_with(identity).await;
