@@ -283,9 +283,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     /// Says that nothing more comes, then reads on for a while: closing at once with unread bytes would reset the connection,
-    /// and the client could lose the response that tells it why.
+    /// and the client could lose the response that tells it why. What a client sends through a tunnel is not ours to read.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        self.resume();
+        if self.mode == Mode::Raw {
+            return Poll::Ready(Ok(()));
+        }
         self.poll_linger(cx).map(Ok)
     }
 }

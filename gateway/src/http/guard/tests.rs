@@ -75,6 +75,22 @@ async fn bytes_behind_an_upgrade_wait_for_its_answer() {
     }
 }
 
+#[tokio::test]
+async fn a_tunnel_whose_other_end_has_closed_still_carries_what_the_client_sends() {
+    let (mut client, server) = duplex(1024);
+    let mut guarded = Guarded::new(server, &settings());
+    let upgrade = b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    client.write_all(upgrade).await.unwrap();
+    guarded.read_exact(&mut vec![0; upgrade.len()]).await.unwrap();
+    guarded.status().answered(1, true);
+    guarded.shutdown().await.unwrap();
+    client.write_all(b"bye").await.unwrap();
+    drop(client);
+    let mut rest = Vec::new();
+    timeout(Duration::from_secs(5), guarded.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert_eq!(rest, b"bye");
+}
+
 /// Feeds a stream to hyper through the guard; how many requests hyper saw, and how many of them the guard had refused.
 async fn serve(input: &[u8]) -> (u64, u64, Arc<Status>) {
     let (client, server) = duplex(16);
