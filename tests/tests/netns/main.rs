@@ -1,11 +1,17 @@
 //! The tutorial on a real network: namespaces, a firewall, iptables redirection, real ports, plain curl, one process per part.
 //!
-//! The claims are those of `sallyport demo`, the very same list. Needs root, and says so where it does not have it: on standard
+//! The claims are those of `sallyport demo`, the very same list, and a few about the explicit proxy. Needs root, and says so where it does not have it: on standard
 //! error, in capitals, whether the output of tests is captured or not.
 
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
-use sallyport::demo::script;
+use sallyport::{
+    demo::{
+        claim::{Caller, Chapter, Claim, Expected, Team},
+        script,
+    },
+    lab::{client::Call, log::Field},
+};
 
 mod credentials;
 mod curl;
@@ -17,7 +23,7 @@ mod world;
 use network::{Network, Place};
 use outside::Outside;
 use process::shout;
-use world::{APPLICATION_USER, World};
+use world::{APPLICATION_USER, EXPLICIT_PROXY, World};
 
 /// Whether the network can be had.
 fn possible(what: &str) -> bool {
@@ -35,7 +41,7 @@ fn the_tutorial_holds_on_a_real_network() {
     }
     let mut world = World::build();
     let (mut claims, mut broken) = (0, Vec::new());
-    for chapter in script() {
+    for chapter in script().into_iter().chain([explicit_proxy()]) {
         world.apply(chapter.apply);
         for mut claim in chapter.claims {
             claim.reply = curl::expected(claim.reply);
@@ -59,6 +65,39 @@ fn the_tutorial_holds_on_a_real_network() {
     assert!(broken.is_empty(), "{}\n{said}", broken.join("\n"));
     assert_eq!(rules, "", "capture leaves nothing behind");
     assert!(strays.is_empty(), "lines that belong to no call: {strays:#?}");
+}
+
+/// Where an application names its proxy, the kernel has nothing to redirect.
+fn explicit_proxy() -> Chapter {
+    let claim = |text, url, status| {
+        let call = Call::get(url).through(EXPLICIT_PROXY.into());
+        Claim::new(text, Caller::App(Team::X), call, Expected::Status(status))
+    };
+    Chapter {
+        title: "The explicit proxy",
+        about: "The same rules for an application that names its proxy.",
+        apply: &[],
+        claims: vec![
+            claim("http leaves through the gateway", "http://example.com", 200)
+                .arrives()
+                .sidecar(&[(Field::Code, "200"), (Field::UpstreamHost, "10.1.4.12:8080")])
+                .gateway(&[(Field::Code, "200"), (Field::UpstreamHost, "93.184.216.34:443")]),
+            claim(
+                "the application's own TLS passes through a tunnel",
+                "https://example.com",
+                200,
+            )
+            .arrives()
+            .sidecar(&[(Field::Request, "CONNECT *"), (Field::UpstreamHost, "10.1.4.12:8443")])
+            .gateway(&[(Field::Request, "- - -"), (Field::Cluster, "outbound|443||example.com")]),
+            claim("policy is the same", "http://httpbin.org", 403)
+                .sidecar(&[(Field::Code, "403")])
+                .gateway(&[
+                    (Field::Code, "403"),
+                    (Field::Details, "rbac_access_denied_matched_policy[none]"),
+                ]),
+        ],
+    }
 }
 
 #[test]

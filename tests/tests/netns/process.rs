@@ -10,6 +10,8 @@ use std::{
 
 /// How long anything may take.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a line that is due after a reply may take. It comes at once, or the claim does not hold.
+const LINE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A running process; killed when dropped.
 pub(crate) struct Process {
@@ -124,7 +126,7 @@ impl Lines {
     /// Takes the lines there are when there are `count`, or when the time is up.
     pub(crate) fn take_when(&mut self, count: usize) -> Vec<String> {
         let until = self.taken + count;
-        drop(self.written.wait(|state| state.lines.len() >= until));
+        drop(self.written.wait(LINE_DEADLINE, |state| state.lines.len() >= until));
         self.take()
     }
 
@@ -132,7 +134,9 @@ impl Lines {
     fn find(&mut self, wanted: impl Fn(&str) -> bool) -> bool {
         let taken = self.taken;
         let position = |state: &State| state.lines[taken..].iter().position(|line| wanted(line));
-        let state = self.written.wait(|state| state.ended || position(state).is_some());
+        let state = self
+            .written
+            .wait(DEADLINE, |state| state.ended || position(state).is_some());
         let found = position(&state);
         self.taken += found.map_or(0, |at| at + 1);
         found.is_some()
@@ -140,7 +144,7 @@ impl Lines {
 
     /// Waits until nothing more can come.
     fn ends(&self) -> bool {
-        self.written.wait(|state| state.ended).ended
+        self.written.wait(DEADLINE, |state| state.ended).ended
     }
 }
 
@@ -150,10 +154,10 @@ impl Written {
     }
 
     /// Waits until something holds, or the time is up.
-    fn wait(&self, holds: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+    fn wait(&self, deadline: Duration, holds: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
         let waited = self
             .changed
-            .wait_timeout_while(self.state(), DEADLINE, |state| !holds(state));
+            .wait_timeout_while(self.state(), deadline, |state| !holds(state));
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }

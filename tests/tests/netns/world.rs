@@ -1,6 +1,11 @@
 //! Every part of the tutorial as a process of its own, each in its namespace and started as an operator would.
 
-use std::{fs, net::SocketAddr, path::Path, process::Command};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    process::Command,
+};
 
 use sallyport::{
     demo::claim::{Caller, Claim, Credentials, Evidence, Team},
@@ -21,6 +26,8 @@ use crate::{
 pub(crate) const PROXY_USER: u32 = 1337;
 /// The user of applications.
 pub(crate) const APPLICATION_USER: u32 = 1000;
+/// The sidecars' explicit proxy, on their pods' loopback.
+pub(crate) const EXPLICIT_PROXY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 15080);
 const CONTROL_PORT: u16 = 15012;
 
 /// The mesh and what surrounds it. Processes end before their namespaces, and those before the files.
@@ -53,9 +60,9 @@ impl World {
         let control = start.control(&config);
         let gateway_labels = "app=istio-egressgateway,istio=egressgateway";
         Self {
-            gateway: start.proxy("gateway", "gateway", Place::Gateway, gateway_labels),
-            team_x: start.proxy("sidecar", "team-x", Place::TeamX, "app=test"),
-            team_y: start.proxy("sidecar", "team-y", Place::TeamY, "app=test"),
+            gateway: start.proxy("gateway", Place::Gateway, &["gateway", "--labels", gateway_labels]),
+            team_x: start.sidecar("team-x", Place::TeamX),
+            team_y: start.sidecar("team-y", Place::TeamY),
             control,
             network,
             outside,
@@ -204,9 +211,14 @@ impl Start<'_> {
         control
     }
 
-    fn proxy(&self, role: &str, name: &'static str, place: Place, labels: &str) -> Process {
+    fn sidecar(&self, name: &'static str, place: Place) -> Process {
+        let port = EXPLICIT_PROXY.1.to_string();
+        self.proxy(name, place, &["sidecar", "--labels", "app=test", "--proxy-port", &port])
+    }
+
+    fn proxy(&self, name: &'static str, place: Place, what: &[&str]) -> Process {
         let mut command = self.network.command_as(PROXY_USER, place, self.program);
-        command.args([role, "--pod", name, "--labels", labels, "--drain", "5s"]);
+        command.args(what).args(["--pod", name, "--drain", "5s"]);
         command.args(["--address", &place.address().unwrap().to_string()]);
         command.args(["--control", &format!("https://{CONTROL}:{CONTROL_PORT}")]);
         command.arg("--identity").arg(self.outside.path("mesh").join(name));
