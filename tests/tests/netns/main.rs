@@ -1,7 +1,7 @@
 //! The tutorial on a real network: namespaces, a firewall, iptables redirection, real ports, plain curl, one process per part.
 //!
-//! The claims are those of `sallyport demo`, the very same list, and a few about the explicit proxy. Needs root, and says so where it does not have it: on standard
-//! error, in capitals, whether the output of tests is captured or not.
+//! The claims are those of `sallyport demo`, the very same list, and a few about the explicit proxy. Needs root, and says so
+//! where it does not have it: on standard error, in capitals, whether the output of tests is captured or not.
 
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
