@@ -19,21 +19,15 @@ use tokio::{
     task::JoinSet,
 };
 
-/// What an upstream does with a connection.
+/// What an upstream does with a connection once it has read a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Script {
-    /// Resets it at once.
-    Reset,
-    /// Reads the request and closes without a word.
+    /// Closes without a word.
     CloseSilently,
-    /// Reads the request and resets.
+    /// Resets.
     ResetAfterRequest,
-    /// Reads for ever and never answers.
-    Stall,
     /// Answers with bytes that are no HTTP.
     Garbage,
-    /// Answers this, verbatim, and keeps the connection open.
-    Say(&'static str),
     /// Answers this, verbatim, and closes.
     SayAndClose(&'static str),
     /// Answers this, verbatim, and resets.
@@ -80,19 +74,11 @@ async fn serve(listener: TcpListener, script: Script, count: Arc<AtomicUsize>) {
 }
 
 async fn act(mut stream: TcpStream, script: Script) -> io::Result<()> {
-    if script == Script::Reset {
-        return reset(&stream);
-    }
     request(&mut stream).await?;
     match script {
-        Script::Reset | Script::ResetAfterRequest => reset(&stream),
+        Script::ResetAfterRequest => reset(&stream),
         Script::CloseSilently => Ok(()),
-        Script::Stall => drain(&mut stream).await,
         Script::Garbage => stream.write_all(b"\x16\x03\x01 this is no HTTP\r\n\r\n").await,
-        Script::Say(text) => {
-            stream.write_all(text.as_bytes()).await?;
-            drain(&mut stream).await
-        }
         Script::SayAndClose(text) => {
             stream.write_all(text.as_bytes()).await?;
             stream.shutdown().await
@@ -116,10 +102,6 @@ async fn request(stream: &mut TcpStream) -> io::Result<()> {
         head.extend_from_slice(&chunk[..length]);
     }
     Ok(())
-}
-
-async fn drain(stream: &mut TcpStream) -> io::Result<()> {
-    tokio::io::copy(stream, &mut tokio::io::sink()).await.map(|_| ())
 }
 
 /// Has the kernel send RST instead of FIN when the socket is closed.

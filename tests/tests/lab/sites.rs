@@ -46,9 +46,14 @@ async fn call(script: Option<Script>) -> (Result<Reply, Failure>, String) {
         .zone()
         .set("httpbin.org", Answer::Addresses(vec![BAD_SITE]));
     let site = mesh.network().process(IpAddr::V4(BAD_SITE));
-    let _upstream = script.map(|script| Upstream::start(&site, SocketAddr::new(BAD_SITE.into(), 80), script).unwrap());
+    let upstream = script.map(|script| Upstream::start(&site, SocketAddr::new(BAD_SITE.into(), 80), script).unwrap());
     mesh.apply(&relay()).await.unwrap();
     let reply = mesh.app(TEAM_X).unwrap().send(&Call::get("http://httpbin.org")).await;
+    // The site has the request by then, so that it is not for a proxy to send it again.
+    assert!(
+        upstream.is_none_or(|upstream| upstream.connections() == 1),
+        "{script:?}"
+    );
     (reply, line(&mesh.logs().gateway, 0).await)
 }
 
