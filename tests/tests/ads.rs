@@ -1,5 +1,7 @@
 //! Control and gateway over real connections: both protocols, refusals, reconnects, and who may have what.
 
+#![allow(clippy::unwrap_used, reason = "all of this is tests")]
+
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
