@@ -127,8 +127,10 @@ fn following(server: &Server, namespace: &str, security: ads::Security, protocol
 }
 
 async fn gateway() -> Handle {
-    let mut settings = Settings::default();
-    settings.workers = NonZeroUsize::MIN;
+    let settings = Settings {
+        workers: NonZeroUsize::MIN,
+        ..Settings::default()
+    };
     // Nothing here is looked up; the system's servers need not exist.
     settings.name_servers = vec![([127, 0, 0, 1], 9).into()];
     Gateway::start(settings).await.unwrap()
