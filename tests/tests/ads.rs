@@ -129,10 +129,10 @@ fn following(server: &Server, namespace: &str, security: ads::Security, protocol
 async fn gateway() -> Handle {
     let settings = Settings {
         workers: NonZeroUsize::MIN,
+        // Nothing here is looked up; the system's servers need not exist.
+        name_servers: vec![([127, 0, 0, 1], 9).into()],
         ..Settings::default()
     };
-    // Nothing here is looked up; the system's servers need not exist.
-    settings.name_servers = vec![([127, 0, 0, 1], 9).into()];
     Gateway::start(settings).await.unwrap()
 }
 
