@@ -37,7 +37,9 @@ pub enum Security {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Plaintext was asked for where others could reach it.
-    #[error("plaintext is served on loopback only, not on {0}; give an identity for mutual TLS, or listen on 127.0.0.1")]
+    #[error(
+        "plaintext is served on loopback only, not on {0}; give an identity for mutual TLS, or listen on 127.0.0.1"
+    )]
     Plaintext(SocketAddr),
     /// The address cannot be listened on.
     #[error("cannot listen on {0}: {1}")]
@@ -80,7 +82,9 @@ impl Server {
         let acceptor = Acceptor::new(address, security)?;
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|error| ServeError::Listen(address, error))?;
-        let address = listener.local_addr().map_err(|error| ServeError::Listen(address, error))?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| ServeError::Listen(address, error))?;
         let (closing, closed) = watch::channel(false);
         let (connections, accepted) = mpsc::channel(BACKLOG);
         let proxies = Proxies::default();

@@ -98,6 +98,8 @@ impl Compiler {
 
 impl fmt::Debug for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Generation").field("number", &self.number).finish_non_exhaustive()
+        f.debug_struct("Generation")
+            .field("number", &self.number)
+            .finish_non_exhaustive()
     }
 }

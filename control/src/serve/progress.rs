@@ -65,7 +65,8 @@ impl Proxies {
             status: Status::Pending,
             reports: Vec::new(),
         };
-        self.connected.send_modify(|connected| drop(connected.insert(number, proxy)));
+        self.connected
+            .send_modify(|connected| drop(connected.insert(number, proxy)));
         Entry {
             number,
             proxies: self.clone(),
@@ -93,7 +94,10 @@ impl Proxies {
 fn judge(connected: &BTreeMap<u64, Proxy>, generation: u64, node: Option<&str>) -> Option<Result<(), NotAcknowledged>> {
     let mut missing = node.is_some();
     let mut pending = false;
-    for proxy in connected.values().filter(|proxy| node.is_none_or(|node| proxy.node == node)) {
+    for proxy in connected
+        .values()
+        .filter(|proxy| node.is_none_or(|node| proxy.node == node))
+    {
         missing = false;
         match &proxy.status {
             _ if proxy.generation < generation => pending = true,
@@ -126,7 +130,9 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.proxies.connected.send_modify(|connected| drop(connected.remove(&self.number)));
+        self.proxies
+            .connected
+            .send_modify(|connected| drop(connected.remove(&self.number)));
     }
 }
 

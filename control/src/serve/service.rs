@@ -52,7 +52,12 @@ impl Service {
         let peer = request.extensions().get::<Peer>().cloned();
         let peer = peer.ok_or_else(|| Status::internal("the connection has no peer"))?;
         let (responses, queue) = mpsc::channel(QUEUE);
-        let stream = Stream::<S>::new(request.into_inner(), responses, Arc::clone(&self.compiler), self.proxies.clone());
+        let stream = Stream::<S>::new(
+            request.into_inner(),
+            responses,
+            Arc::clone(&self.compiler),
+            self.proxies.clone(),
+        );
         let closed = wait_for(self.closed.clone());
         tokio::spawn(stream.run(peer, closed));
         Ok(Response::new(ReceiverStream::new(queue)))

@@ -87,7 +87,10 @@ async fn a_tunnel_whose_other_end_has_closed_still_carries_what_the_client_sends
     client.write_all(b"bye").await.unwrap();
     drop(client);
     let mut rest = Vec::new();
-    timeout(Duration::from_secs(5), guarded.read_to_end(&mut rest)).await.unwrap().unwrap();
+    timeout(Duration::from_secs(5), guarded.read_to_end(&mut rest))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(rest, b"bye");
 }
 
