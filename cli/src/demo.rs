@@ -1,6 +1,6 @@
 //! `sallyport demo`: the whole tutorial in one process, each of its claims checked.
 //!
-//! The claims are data ([`script`]); a [`Walk`] makes their calls on a [`Mesh`](crate::lab::mesh::Mesh) and collects the
+//! The claims are data ([`script()`]); a [`Walk`] makes their calls on a [`Mesh`] and collects the
 //! evidence; [`Claim::contradictions`](claim::Claim::contradictions) judges it. What is printed here is only a view of that.
 
 use std::io::{BufRead, Write};

@@ -56,7 +56,7 @@ enum Action {
     },
     /// Issue a certificate for a workload or a server
     Issue {
-        /// A SPIFFE ID (spiffe://<trust domain>/ns/<namespace>/sa/<service account>) or a host name or address
+        /// A SPIFFE ID (`spiffe://<trust domain>/ns/<namespace>/sa/<service account>`) or a host name or address
         name: String,
         /// Directory of the CA
         #[arg(long, value_name = "DIR")]

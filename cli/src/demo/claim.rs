@@ -80,7 +80,7 @@ pub enum Credentials {
 pub enum Expected {
     /// A reply with this status.
     Status(u16),
-    /// A reply with this status and a body that matches the pattern (see [`matches`]).
+    /// A reply with this status and a body that matches the pattern (see [`matches()`]).
     Page(u16, &'static str),
     /// No reply; the reason matches the pattern.
     Failure(&'static str),

@@ -9,7 +9,7 @@
 //! Invariants:
 //! - only loopback sockets are opened, whatever address is dialled: an address that no host listens on is refused;
 //! - a connection that no [`Process`] dialled is not part of the network and is refused by [`Process::accepted`];
-//! - no table outgrows its bound: listeners by [`MAX_LISTENERS`], notes by the number of ports there are.
+//! - no table outgrows its bound: listeners by `MAX_LISTENERS`, notes by the number of ports there are.
 
 use std::{
     collections::HashMap,

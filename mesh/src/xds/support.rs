@@ -1,6 +1,6 @@
 //! The table of what xDS-lite supports, ignores and rejects: every field of every message we read.
 //!
-//! The [`messages!`] macro makes a message's row of the table and its check from the same lines. The check destructures the
+//! The `messages!` macro makes a message's row of the table and its check from the same lines. The check destructures the
 //! message exhaustively, so a field that is new in envoy-types does not compile until somebody decided about it.
 
 use std::fmt::Write as _;
