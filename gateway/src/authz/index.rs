@@ -149,27 +149,23 @@ impl Index {
         let Some(authority) = facts.header(":authority") else {
             return;
         };
-        let host = keys::host(&authority);
-        if let Some(id) = self.hosts.get(&*host) {
+        if let Some(id) = self.hosts.get(&*keys::host(&authority)) {
             visit_host(*id);
         }
         if !self.suffixes.is_empty() {
-            for suffix in suffixes(&host) {
-                if let Some(id) = self.suffixes.get(suffix) {
-                    visit_host(*id);
-                }
-            }
+            let authority = authority.to_ascii_lowercase();
+            suffixes(&authority)
+                .filter_map(|suffix| self.suffixes.get(suffix))
+                .for_each(|id| visit_host(*id));
         }
     }
 }
 
-/// The parts of a host that begin with a dot and are short enough to be in the index.
-fn suffixes(host: &str) -> impl Iterator<Item = &str> {
-    let indexed = host.len().saturating_sub(MAX_SUFFIX);
-    host.match_indices('.')
-        .map(|(dot, _)| dot)
-        .filter(move |dot| *dot >= indexed)
-        .map(|dot| &host[dot..])
+/// The ends of an authority that begin with a dot and are short enough to be in the index.
+fn suffixes(authority: &str) -> impl Iterator<Item = &str> {
+    let first = authority.len().saturating_sub(MAX_SUFFIX);
+    let dots = authority.match_indices('.').map(|(dot, _)| dot);
+    dots.filter(move |dot| *dot >= first).map(|dot| &authority[dot..])
 }
 
 fn intern(table: &mut HashMap<Box<str>, Id>, name: String) -> Id {

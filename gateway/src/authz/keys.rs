@@ -25,18 +25,19 @@ pub(super) enum Keys<K> {
 pub(super) enum HostKey {
     /// [`host`] of the authority is this.
     Exact(String),
-    /// [`host`] of the authority ends with this.
+    /// The authority, in lower case, ends with this, which begins with a dot.
     Suffix(String),
 }
 
 /// Longest suffix that is indexed; host names are no longer.
 pub(super) const MAX_SUFFIX: usize = 255;
 
-/// The part of an authority that is compared: in lower case, without the port. Brackets of IPv6 stay.
+/// The part of an authority before its port, in lower case: up to the bracket that closes one at the very beginning, else up
+/// to the first colon. Total, so that an authority that is not one has a host too.
 pub(super) fn host(authority: &str) -> String {
-    let end = match authority.rfind(']') {
-        Some(bracket) => bracket + 1,
-        None => authority.find(':').unwrap_or(authority.len()),
+    let end = match authority.find(']') {
+        Some(bracket) if authority.starts_with('[') => bracket + 1,
+        _ => authority.find(':').unwrap_or(authority.len()),
     };
     authority[..end].to_ascii_lowercase()
 }
@@ -148,34 +149,15 @@ fn of_header(matcher: &HeaderMatcher) -> Keys<HostKey> {
 fn authority_key(pattern: &StringPattern) -> Option<HostKey> {
     match pattern {
         StringPattern::Exact(text) => Some(HostKey::Exact(host(text))),
-        // `example.com:*`: whatever follows the colon is port.
+        // `example.com:*`: the host ends at that colon, whatever follows.
         StringPattern::Prefix(text) => {
-            let colon = text.find(':')?;
-            is_plain(&text[..colon]).then(|| HostKey::Exact(host(text)))
+            (text.contains(':') && !text.starts_with('[')).then(|| HostKey::Exact(host(text)))
         }
-        // A suffix without a port can end an authority without one only; with a port, what stands before the colon ends the
-        // host.
         StringPattern::Suffix(text) => {
-            let suffix = host(text);
-            (is_plain(&suffix)
-                && text[suffix.len()..].find(':').is_none_or(|colon| colon == 0)
-                && is_indexable(&suffix))
-            .then_some(HostKey::Suffix(suffix))
+            (text.starts_with('.') && text.len() <= MAX_SUFFIX).then(|| HostKey::Suffix(text.to_ascii_lowercase()))
         }
         StringPattern::Contains(_) | StringPattern::Regex(_) => None,
     }
-}
-
-fn is_indexable(suffix: &str) -> bool {
-    suffix.starts_with('.') && suffix.len() <= MAX_SUFFIX && suffix.bytes().any(|byte| byte.is_ascii_alphabetic())
-}
-
-/// Characters of DNS names: none that would make an authority's host end elsewhere.
-fn is_plain(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
 }
 
 /// Of an alternative: what any branch needs, if all need something.
@@ -214,6 +196,9 @@ mod tests {
             ("[::1]", "[::1]"),
             ("", ""),
             (":80", ""),
+            ("a:b:c", "a"),
+            ("a]:80", "a]"),
+            ("[a", "[a"),
         ] {
             assert_eq!(host(authority), expect);
         }
@@ -265,10 +250,10 @@ mod tests {
             Some(HostKey::Suffix(".test".into()))
         );
         assert_eq!(
-            key(StringPattern::Suffix(".test:80".into())),
-            Some(HostKey::Suffix(".test".into()))
+            key(StringPattern::Suffix(".Test:80".into())),
+            Some(HostKey::Suffix(".test:80".into()))
         );
-        assert_eq!(key(StringPattern::Suffix(".80".into())), None);
+        assert_eq!(key(StringPattern::Prefix("[::1]:".into())), None);
         assert_eq!(key(StringPattern::Suffix("test".into())), None);
     }
 }

@@ -64,7 +64,7 @@ fn request() -> impl Strategy<Value = Request> {
     let authority = prop_oneof![
         4 => "([abAB]\\.){0,3}(test|TEST)(:80)?",
         1 => "\\[::1\\](:80)?",
-        1 => "[ab.:\\[\\]]{0,8}",
+        2 => "([ab]|\\.|:|\\[|\\]|test|80){0,6}",
     ];
     (
         prop::option::weighted(0.9, prop::collection::vec(uri, 0..3)),
@@ -96,7 +96,7 @@ fn text_matcher(texts: &'static str) -> impl Strategy<Value = StringMatcher> {
 
 fn permission() -> impl Strategy<Value = Permission> {
     let header = (
-        text_matcher("(\\.?[ab]\\.)?(test|\\.test|)(:|:80)?"),
+        text_matcher("(\\.?[ab]\\.)?(test|\\.test|)(:|:80)?|(\\[|[ab])?(:|\\])?"),
         any::<bool>(),
         any::<bool>(),
     )
@@ -281,5 +281,34 @@ fn a_request_meets_only_the_policies_of_its_namespace_and_host() {
         let mut met = 0;
         index.each_bucket(&from("team-7", authority), |bucket| met += bucket.len());
         assert_eq!(met, 1, "{authority}");
+    }
+}
+
+#[test]
+fn an_authority_that_is_not_one_does_not_slip_past_a_denial() {
+    let denied = |value| {
+        let header = HeaderMatcher {
+            name: ":authority".into(),
+            value: HeaderValueMatch::Value(value),
+            invert: false,
+            missing_as_empty: false,
+        };
+        let policy = Policy {
+            permissions: vec![Permission::Header(header)],
+            principals: vec![Principal::Any],
+        };
+        Engine::build(&[filter(RbacAction::Deny, [("p".into(), policy)])])
+    };
+    for (matcher, authority) in [
+        (StringMatcher::prefix("a.test:"), "a.test:80]"),
+        (StringMatcher::suffix(".test:80"), "a:b.test:80"),
+        (StringMatcher::suffix(".test"), "[x].test"),
+    ] {
+        let name = PolicyName::parse("p").unwrap();
+        assert_eq!(
+            denied(matcher).check(&from("x", authority)),
+            Verdict::Deny(Some(&name)),
+            "{authority}"
+        );
     }
 }
