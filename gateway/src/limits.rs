@@ -1,7 +1,7 @@
 //! Every limit and timeout of the data plane that configuration does not set, and the default of each that it may.
 //!
 //! A number that bounds what a peer, the configuration or the network can make us hold or wait for is written here, with its
-//! reason, and nowhere else.
+//! reason. What bounds a single structure and means nothing outside it, such as an access log's lane, stands beside that.
 
 use std::time::Duration;
 
