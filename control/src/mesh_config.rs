@@ -12,7 +12,7 @@ use mesh::{
 };
 use serde::Deserialize;
 
-use crate::istio::{scalar, sidecar::OutboundMode};
+use crate::istio::{SettingsError, scalar, settings, sidecar::OutboundMode};
 
 /// The mesh-wide settings. Reads strictly: a field that is not here is an error.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -149,6 +149,14 @@ const JSON_FIELDS: &[(&str, &str)] = &[
 ];
 
 impl MeshConfig {
+    /// Reads a YAML document with Istio's field names; what it does not say has its default.
+    ///
+    /// # Errors
+    /// Every field that is unknown, not implemented or of the wrong form, by line.
+    pub fn parse(text: &str) -> Result<Self, SettingsError> {
+        settings(text)
+    }
+
     /// The mesh's trust domains, its own first.
     pub fn trust_domains(&self) -> impl Iterator<Item = &TrustDomain> {
         std::iter::once(&self.trust_domain).chain(&self.trust_domain_aliases)
@@ -302,6 +310,28 @@ mod tests {
         assert_eq!(config.connect_timeout, Duration::from_millis(1500));
         assert_eq!(config.path_normalization, PathNormalization::MergeSlashes);
         assert!(!config.safer_defaults.remove_mesh_headers && config.safer_defaults.verify_upstream_names);
+    }
+
+    #[test]
+    fn a_file_is_read_as_strictly_as_objects_are() {
+        let read =
+            MeshConfig::parse("# Istio's names\nrootNamespace: mesh\nsaferDefaults:\n  removeMeshHeaders: false\n")
+                .unwrap();
+        assert_eq!(read.root_namespace, "mesh");
+        assert!(!read.safer_defaults.remove_mesh_headers && read.safer_defaults.verify_upstream_names);
+        assert_eq!(MeshConfig::parse(""), Ok(MeshConfig::default()));
+        for (text, expect) in [
+            ("rootNamespce: mesh\n", "line 1: rootNamespce: "),
+            (
+                "rootNamespace: mesh\nconnectTimeout: soon\n",
+                "line 2: connectTimeout: ",
+            ),
+            ("a: [\n", "line "),
+            ("---\n{}\n---\nrootNamespace: b\n", "more than one document"),
+        ] {
+            let error = MeshConfig::parse(text).unwrap_err().to_string();
+            assert!(error.starts_with(expect), "{error}");
+        }
     }
 
     #[test]
