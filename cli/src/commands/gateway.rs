@@ -16,18 +16,20 @@ use crate::{following, shutdown::Shutdown};
 const EXAMPLES: &str = "\
 Examples:
   # the tutorial's egress gateway, beside `sallyport control --plaintext`
-  sallyport certs issue spiffe://cluster.local/ns/istio-egress/sa/istio-egressgateway-service-account --ca ca --out gateway
-  sallyport gateway --control http://127.0.0.1:15010 --identity gateway \\
+  sallyport certs issue --ca ca --out egress \\
+      spiffe://cluster.local/ns/istio-egress/sa/istio-egressgateway-service-account
+  sallyport gateway --control http://127.0.0.1:15010 --identity egress \\
       --labels app=istio-egressgateway,istio=egressgateway
 
   # in a cluster
-  sallyport gateway --control https://istiod.istio-system:15012 --identity /var/run/secrets/workload-spiffe-credentials \\
+  sallyport gateway --control https://istiod.istio-system:15012 \\
+      --identity /var/run/secrets/workload-spiffe-credentials \\
       --labels app=istio-egressgateway,istio=egressgateway --address $POD_IP
 
   # where `envoy -c bootstrap.yaml` stood
   sallyport gateway -c bootstrap.yaml
 
-Access logs go to standard output, everything else to standard error (RUST_LOG=debug says more).";
+Access logs go to standard output, the rest to standard error (RUST_LOG=debug says more).";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]

@@ -35,19 +35,20 @@ pub(super) struct Args {
     /// service account
     #[arg(long, value_name = "DIR")]
     identity: Option<PathBuf>,
-    /// Labels of our pod, which selectors match
+    /// Labels of our pod, which selectors match; a gateway that no Gateway selects opens no port
     #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',', value_parser = label)]
     labels: Vec<(String, String)>,
     /// Address of our pod, as others reach it
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     address: IpAddr,
-    /// Name of our pod [default: the host's name]
+    /// Name of our pod [default: $HOSTNAME if exported, else sallyport]
     #[arg(
         long,
         value_name = "NAME",
         env = "HOSTNAME",
         default_value = "sallyport",
-        hide_env = true
+        hide_env = true,
+        hide_default_value = true
     )]
     pod: String,
     /// Name servers [default: those of /etc/resolv.conf]
@@ -95,8 +96,8 @@ impl Args {
     /// Reads the identity and puts everything together.
     pub(super) fn prepare(&self, files: &FileWatcher) -> anyhow::Result<Prepared> {
         let server = self.control.as_ref();
-        let server =
-            server.context("--control is missing: the URL of a control plane, such as https://istiod:15012")?;
+        let server = server
+            .context("--control is missing: the URL of a control plane, such as https://istiod.istio-system:15012")?;
         let workload = self.workload(files)?.context(
             "--identity is missing: a directory with cert-chain.pem, key.pem and root-cert.pem (sallyport certs issue makes one)",
         )?;
@@ -116,8 +117,11 @@ impl Args {
 
     /// Our identity, if we have one.
     pub(super) fn workload(&self, files: &FileWatcher) -> anyhow::Result<Option<Workload>> {
-        let directory = self.identity.as_ref();
-        Ok(directory.map(|directory| files.workload(directory)).transpose()?)
+        let read = |directory| {
+            let hint = || "--identity cannot be used (sallyport certs issue makes such a directory)";
+            files.workload(directory).with_context(hint)
+        };
+        self.identity.as_deref().map(read).transpose()
     }
 
     /// Lets the command line have its way over other settings.

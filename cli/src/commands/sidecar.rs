@@ -22,15 +22,17 @@ mod capture;
 const EXAMPLES: &str = "\
 Examples:
   # an application that names its proxy, on a machine without iptables
-  sallyport sidecar --control http://127.0.0.1:15010 --identity team-x --labels app=test --no-capture --proxy-port 15080
+  sallyport sidecar --control http://127.0.0.1:15010 --identity team-x \\
+      --labels app=test --no-capture --proxy-port 15080
   curl -x http://127.0.0.1:15080 http://example.com
 
-  # an application whose connections the kernel redirects to port 15001; the sidecar runs as user 1337
+  # an application whose connections the kernel redirects to port 15001; runs as user 1337
   sallyport sidecar capture apply
-  sallyport sidecar --control https://istiod.istio-system:15012 --identity /var/run/secrets/workload-spiffe-credentials \\
+  sallyport sidecar --control https://istiod.istio-system:15012 \\
+      --identity /var/run/secrets/workload-spiffe-credentials \\
       --labels app=test --address $POD_IP
 
-Access logs go to standard output, everything else to standard error (RUST_LOG=debug says more).";
+Access logs go to standard output, the rest to standard error (RUST_LOG=debug says more).";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]

@@ -32,13 +32,15 @@ pub(super) async fn keep_open<W: Write>(
     fs::write(&roots, mesh.public_ca().authority().root_pem()).with_context(|| roots.display().to_string())?;
 
     let (x, y, roots) = (team_x.address(), team_y.address(), roots.display());
-    show.note("\nEverything is still running. As team-x:")?;
-    show.command(format_args!("curl -x http://{x} http://example.com"))?;
-    show.command(format_args!("curl -x http://{x} http://httpbin.org/headers"))?;
-    show.command(format_args!("curl -x http://{x} --cacert {roots} https://example.com"))?;
-    show.note("As team-y:")?;
-    show.command(format_args!("curl -x http://{y} http://httpbin.org/status/418"))?;
-    show.command(format_args!("curl -x http://{y} http://example.com"))?;
+    show.note("\nEverything is still running. As team-x: 200, 403 from the gateway, and 200 over TLS that the gateway passes through.")?;
+    show.command(format_args!("curl -i -x http://{x} http://example.com"))?;
+    show.command(format_args!("curl -i -x http://{x} http://httpbin.org/headers"))?;
+    show.command(format_args!(
+        "curl -i -x http://{x} --cacert {roots} https://example.com"
+    ))?;
+    show.note("As team-y: 418, and 502 from its own sidecar, which knows no such host.")?;
+    show.command(format_args!("curl -i -x http://{y} http://httpbin.org/status/418"))?;
+    show.command(format_args!("curl -i -x http://{y} http://example.com"))?;
     show.note("The resources are watched; what you change is live at once:")?;
     show.command(format_args!("ls {}", mesh.config_directory().display()))?;
     let logs = mesh.logs();
