@@ -116,7 +116,7 @@ codes! {
     VerificationOff = "SP0006",
     /// A server passes TLS through, and nothing says where to.
     NothingToPassThrough = "SP0008",
-    /// A route sends TLS into a destination that is reached over TLS.
+    /// What a client encrypts itself is wrapped in TLS once more.
     DoubleTls = "SP0009",
     /// A kind or version that is not known.
     UnknownKind = "SP0007",

@@ -11,11 +11,11 @@ use mesh::host::HostPattern;
 use crate::istio::{
     FieldPath, Object, Objects, Report,
     destination_rule::DestinationRule,
-    kubernetes::{Namespace, Service},
+    kubernetes::{Namespace, Service, ServicePort},
     metadata::selects,
-    scalar::Port,
+    scalar::{Port, Protocol},
     scope::{Export, NamespaceScope, exported_to},
-    service_entry::{ServiceEntry, WorkloadEntry},
+    service_entry::{ServiceEntry, ServiceEntryPort, WorkloadEntry},
 };
 use crate::{diag::Code, world::by_age};
 
@@ -38,6 +38,8 @@ pub(super) struct Context<'a> {
 pub(super) struct KnownHost<'a> {
     pub(super) namespace: &'a str,
     pub(super) ports: Vec<Port>,
+    /// Those of them where clients speak TLS themselves.
+    pub(super) tls_ports: Vec<Port>,
     pub(super) endpoints: Endpoints<'a>,
     exports: Vec<Export>,
 }
@@ -99,6 +101,7 @@ impl<'a> Context<'a> {
                     KnownHost {
                         namespace: object.namespace(),
                         ports: service.ports.iter().map(|port| port.port).collect(),
+                        tls_ports: service.ports.iter().filter_map(tls_port_of_service).collect(),
                         endpoints: Endpoints::Selected(&service.selector),
                         exports: Service::export_to(&object.metadata),
                     },
@@ -115,6 +118,7 @@ impl<'a> Context<'a> {
                     KnownHost {
                         namespace: object.namespace(),
                         ports: entry.ports.iter().map(|port| port.number).collect(),
+                        tls_ports: entry.ports.iter().filter_map(tls_port_of_entry).collect(),
                         endpoints: if entry.endpoints.is_empty() {
                             Endpoints::Found
                         } else {
@@ -203,6 +207,14 @@ impl KnownHost<'_> {
     pub(super) fn visible_in(&self, namespace: &str) -> bool {
         exported_to(&self.exports, namespace, self.namespace)
     }
+}
+
+fn tls_port_of_service(port: &ServicePort) -> Option<Port> {
+    port.app_protocol().is_tls().then_some(port.port)
+}
+
+fn tls_port_of_entry(port: &ServiceEntryPort) -> Option<Port> {
+    port.protocol.is_some_and(Protocol::is_tls).then_some(port.number)
 }
 
 impl<T> ByHost<T> {

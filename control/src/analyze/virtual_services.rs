@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesh::host::HostPattern;
 
-use super::context::{Context, KnownHost};
+use super::{
+    context::{Context, KnownHost},
+    destination_rules::originates_tls,
+};
 use crate::{
     diag::{Code, Diagnostic},
     istio::{
         FieldPath, Object, Report,
-        destination_rule::{ClientTlsMode, DestinationRule, TrafficPolicy},
         gateway::Gateway,
         scalar::Port,
         scope::{Export, NamespaceScope},
@@ -191,12 +193,9 @@ fn check_double_tls(
     report: &mut Report<'_>,
 ) {
     let own = report.object().namespace();
-    let originates = context.rules(host, own).find(|rule| {
-        matches!(
-            tls_mode(rule.rule, &destination.subset, port),
-            Some(ClientTlsMode::Simple | ClientTlsMode::Mutual)
-        )
-    });
+    let originates = context
+        .rules(host, own)
+        .find(|rule| originates_tls(rule.rule, &destination.subset, port));
     if let Some(rule) = originates {
         let message = format!("{} wraps the client's own TLS in TLS once more", rule.object.id);
         report.warning(
@@ -206,22 +205,6 @@ fn check_double_tls(
             "originate TLS in a subset, and pass through without it",
         );
     }
-}
-
-/// The TLS mode of a subset's port: the port's setting replaces the subset's, which replaces the host's.
-fn tls_mode(rule: &DestinationRule, subset: &str, port: Port) -> Option<ClientTlsMode> {
-    let of = |policy: &TrafficPolicy| {
-        let for_port = policy
-            .port_level_settings
-            .iter()
-            .find(|settings| settings.port.number == port);
-        for_port
-            .map_or(policy.tls.as_ref(), |settings| settings.tls.as_ref())
-            .map(|tls| tls.mode)
-    };
-    let subset = rule.subsets.iter().find(|candidate| candidate.name == subset);
-    let subset_mode = subset.and_then(|subset| subset.traffic_policy.as_ref()).and_then(of);
-    subset_mode.or_else(|| rule.traffic_policy.as_ref().and_then(of))
 }
 
 /// Sidecars take one VirtualService per host.
