@@ -32,7 +32,8 @@ pub(super) struct Args {
     /// Address to serve proxies on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:15010")]
     listen: SocketAddr,
-    /// Mutual TLS: directory with our cert-chain.pem, key.pem and root-cert.pem, reloaded when they change
+    /// Mutual TLS: directory with our cert-chain.pem, key.pem and root-cert.pem, reloaded when they change; needed
+    /// unless --plaintext is given
     #[arg(
         long,
         value_name = "DIR",
@@ -111,6 +112,7 @@ async fn report(handle: &Handle) {
         let (objects, outcome) = (applied.objects.len(), handle.acknowledged().await);
         let proxies = handle.proxies().len();
         match outcome {
+            Ok(()) if proxies == 0 => tracing::info!(objects, "in force; no proxy is connected"),
             Ok(()) => tracing::info!(objects, proxies, "every proxy runs what is in force"),
             Err(error) => tracing::error!(objects, proxies, %error, "not every proxy runs what is in force"),
         }
