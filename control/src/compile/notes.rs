@@ -52,9 +52,7 @@ impl Notes {
         message: impl Into<String>,
         advice: &str,
     ) {
-        let mut report = Report::new(object);
-        report.error(code, field, message, advice);
-        self.0.extend(report.into_diagnostics());
+        self.about(object, |report| report.error(code, field, message, advice));
     }
 
     /// The object is applied, and probably does not do what it should.
@@ -66,14 +64,18 @@ impl Notes {
         message: impl Into<String>,
         advice: &str,
     ) {
-        let mut report = Report::new(object);
-        report.warning(code, field, message, advice);
-        self.0.extend(report.into_diagnostics());
+        self.about(object, |report| report.warning(code, field, message, advice));
     }
 
     /// A part of an object is not applied.
     pub(super) fn problem(&mut self, object: &Object, field: &FieldPath<'_>, problem: Problem) {
         self.error(object, field, problem.code, problem.message, problem.advice);
+    }
+
+    fn about(&mut self, object: &Object, say: impl FnOnce(&mut Report<'_>)) {
+        let mut report = Report::new(object);
+        say(&mut report);
+        self.0.extend(report.into_diagnostics());
     }
 
     /// Everything, in order of place, each once.

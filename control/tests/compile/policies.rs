@@ -9,18 +9,9 @@ use mesh::{
     listener::Protocol,
 };
 
-use super::world::{build, build_with, gateway, text};
+use super::world::{GATEWAY, build, build_with, gateway, text};
 
-const SERVED: &str = r"
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: egress-gateway, namespace: istio-egress}
-spec:
-  selector: {istio: egressgateway}
-  servers:
-  - {port: {number: 80, name: https, protocol: HTTPS}, hosts: ['*'], tls: {mode: ISTIO_MUTUAL}}
-  - {port: {number: 443, name: tls, protocol: TLS}, hosts: ['*'], tls: {mode: PASSTHROUGH}}
----
+const EXTERNAL: &str = r"
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {name: example, namespace: istio-egress}
@@ -102,7 +93,7 @@ fn policy(name: &str, annotations: &str, spec: &str) -> String {
 
 #[track_caller]
 fn policies(all: &str) -> Objects {
-    text(&format!("{SERVED}{all}"))
+    text(&format!("{GATEWAY}{EXTERNAL}{all}"))
 }
 
 /// The filters of requests, or of connections.

@@ -12,20 +12,8 @@ use proptest::{collection::vec, prelude::*};
 
 use super::{
     golden::golden,
-    world::{build, build_with, clean, examples, gateway, sidecar, text},
+    world::{GATEWAY, build, build_with, clean, examples, gateway, sidecar, text},
 };
-
-const GATEWAY: &str = r"
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: egress-gateway, namespace: istio-egress}
-spec:
-  selector: {istio: egressgateway}
-  servers:
-  - {port: {number: 80, name: https, protocol: HTTPS}, hosts: ['*'], tls: {mode: ISTIO_MUTUAL}}
-  - {port: {number: 443, name: tls, protocol: TLS}, hosts: ['*'], tls: {mode: PASSTHROUGH}}
----
-";
 
 fn entry(name: &str, spec: &str) -> String {
     object("ServiceEntry", "istio-egress", name, spec)

@@ -12,6 +12,19 @@ use control::{
 };
 use mesh::bundle::Bundle;
 
+/// A Gateway like that of the tutorial.
+pub(crate) const GATEWAY: &str = r"
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: egress-gateway, namespace: istio-egress}
+spec:
+  selector: {istio: egressgateway}
+  servers:
+  - {port: {number: 80, name: https, protocol: HTTPS}, hosts: ['*'], tls: {mode: ISTIO_MUTUAL}}
+  - {port: {number: 443, name: tls, protocol: TLS}, hosts: ['*'], tls: {mode: PASSTHROUGH}}
+---
+";
+
 /// The objects of files below `examples/`; a later file of the same name replaces an earlier one.
 #[track_caller]
 pub(crate) fn examples(files: &[&str]) -> Objects {
