@@ -58,7 +58,7 @@ async fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     let signal = tokio::select! {
         signal = shutdown.requested() => signal,
         () = files.run() => "the end of the file watcher",
-        () = report(following.as_ref()) => "the end of the reports",
+        () = report(&handle, following.as_ref()) => "the end of the reports",
     };
     tracing::info!(signal, "stopping; what is open may finish");
     drop(following);
@@ -87,9 +87,9 @@ fn follow(handle: &Handle, control: ads::Settings) -> anyhow::Result<Following> 
 }
 
 /// Without a control plane there is nothing to report, ever.
-async fn report(following: Option<&Following>) {
+async fn report(handle: &Handle, following: Option<&Following>) {
     match following {
-        Some(following) => proxy::report(following.state()).await,
+        Some(following) => proxy::report(handle, following.state()).await,
         None => std::future::pending().await,
     }
 }

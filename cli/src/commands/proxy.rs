@@ -10,7 +10,7 @@ use std::{
 
 use ::certs::{FileWatcher, Workload};
 use ::gateway::{
-    Overflow, Settings,
+    Handle, Overflow, Settings,
     ads::{Protocol, Security, State},
 };
 use ::sidecar::Control;
@@ -165,12 +165,12 @@ impl Args {
 }
 
 /// Logs what happens between us and the control plane.
-pub(super) async fn report(mut states: watch::Receiver<State>) {
+pub(super) async fn report(plane: &Handle, mut states: watch::Receiver<State>) {
     let mut before = State::default();
     loop {
         let state = states.borrow_and_update().clone();
         if state.complete && !before.complete {
-            tracing::info!("configured and serving");
+            serving(plane);
         }
         if state.last_error.is_some() && state.last_error != before.last_error {
             let error = state.last_error.as_deref().unwrap_or_default();
@@ -183,6 +183,18 @@ pub(super) async fn report(mut states: watch::Receiver<State>) {
         if states.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Says what is listened on. A proxy that nothing selects is configured too, with nothing.
+fn serving(plane: &Handle) {
+    let bound = plane.bound();
+    for (listener, address) in &bound {
+        tracing::info!(%listener, %address, "listening");
+    }
+    tracing::info!(listeners = bound.len(), "configured and serving");
+    if bound.is_empty() {
+        tracing::warn!("nothing listens yet: no resource is for this proxy; a Gateway's selector must match --labels");
     }
 }
 
