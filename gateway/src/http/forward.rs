@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use http::{
-    HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version,
     header::{self, HOST},
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
@@ -261,14 +261,7 @@ impl<'a> Exchange<'a> {
         let (mut parts, incoming) = attempt.response.into_parts();
         hop::strip(&mut parts.headers, parts.version);
         parts.version = self.client;
-        parts
-            .headers
-            .insert(SERVICE_TIME, rewrite::number(attempt.took.as_millis()));
-        rewrite::response(
-            &mut parts.headers,
-            &self.resolved.route.response_headers,
-            &self.context.chain.settings,
-        );
+        self.rewrite(&mut parts.headers, attempt.took);
         if declined_upgrade {
             // What the client sends next could be of either protocol.
             parts
@@ -304,16 +297,19 @@ impl<'a> Exchange<'a> {
         if let Some(wish) = &terms.asked.upgrade {
             hop::set_upgrade(&mut parts.headers, wish.clone());
         }
-        parts
-            .headers
-            .insert(SERVICE_TIME, rewrite::number(attempt.took.as_millis()));
+        self.rewrite(&mut parts.headers, attempt.took);
+        let tunnel = Tunnel::upgraded(downstream, upstream, attempt.lease, terms);
+        Ok(Answer::Switch(Response::from_parts(parts, ()), tunnel))
+    }
+
+    /// What the proxy and the route put into a response's head.
+    fn rewrite(&self, headers: &mut HeaderMap, took: Duration) {
+        headers.insert(SERVICE_TIME, rewrite::number(took.as_millis()));
         rewrite::response(
-            &mut parts.headers,
+            headers,
             &self.resolved.route.response_headers,
             &self.context.chain.settings,
         );
-        let tunnel = Tunnel::upgraded(downstream, upstream, attempt.lease, terms);
-        Ok(Answer::Switch(Response::from_parts(parts, ()), tunnel))
     }
 }
 
