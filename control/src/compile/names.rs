@@ -37,7 +37,7 @@ pub(super) fn fixed_cluster(name: &str) -> ClusterName {
     ClusterName::parse(name).expect("neither empty nor long")
 }
 
-/// A name made of ports and of names of Kubernetes objects, each of at most 253 bytes.
+/// A name made of ports, of names of Kubernetes objects and of a Gateway's port name, each of at most 253 bytes.
 pub(super) fn routes(name: &str) -> RouteConfigName {
     RouteConfigName::parse(name).expect("neither empty nor long")
 }

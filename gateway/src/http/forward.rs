@@ -338,6 +338,11 @@ fn outbound(head: Head, http2: bool, has_body: bool) -> Result<Parts, ProxyError
         upgrade,
         ..
     } = head;
+    if !has_body && headers.contains_key(header::CONTENT_LENGTH) {
+        // A route can write any header. A length that nothing follows would make the upstream take the next request on the
+        // connection, which may be somebody else's, for this one's body.
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
     let uri = if http2 {
         absolute(&scheme, &authority, target)?

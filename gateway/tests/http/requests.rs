@@ -1,5 +1,6 @@
 //! What goes up and what comes down.
 
+use mesh::route::HeaderChange;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
@@ -142,4 +143,21 @@ async fn a_tunnel_ends_when_a_newer_policy_refuses_it() {
         proxy.line().await,
         "GET /ws HTTP/1.1 101 - rbac_access_denied_matched_policy[none] 4 10 c 1"
     );
+}
+
+#[tokio::test]
+async fn a_route_cannot_announce_a_body_that_does_not_come() {
+    let upstream = Upstream::echo().await;
+    let mut plan = Plan::to(&[upstream.address]);
+    plan.routes[0].request_headers.add = vec![HeaderChange {
+        name: "content-length".into(),
+        value: "30".into(),
+        append: false,
+    }];
+    let proxy = plan.start().await;
+    let first = get("/1").replace("Connection: close\r\n", "");
+    let answer = proxy.exchange(&format!("{first}{}", get("/2"))).await;
+    let (one, two) = (answer.find("GET /1 HTTP/1.1"), answer.find("GET /2 HTTP/1.1"));
+    assert!(one.is_some() && one < two, "{answer}");
+    assert!(!answer.contains("content-length: 30\n"), "{answer}");
 }

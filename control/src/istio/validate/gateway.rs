@@ -46,9 +46,18 @@ pub(super) fn validate(gateway: &Gateway, spec: &FieldPath<'_>, report: &mut Rep
     }
 }
 
+/// Longest name of a port, in bytes. It becomes part of a route configuration's name, which is bounded too.
+const MAX_PORT_NAME: usize = 253;
+
 fn check_server(server: &Server, path: &FieldPath<'_>, report: &mut Report<'_>) {
-    if server.port.name.is_empty() {
-        report.invalid(&path.field("port"), "the port must have a name", "set port.name");
+    match server.port.name.len() {
+        0 => report.invalid(&path.field("port"), "the port must have a name", "set port.name"),
+        1..=MAX_PORT_NAME => {}
+        length => report.invalid(
+            &path.field("port").field("name"),
+            format!("the port's name has {length} bytes"),
+            "use at most 253",
+        ),
     }
     let hosts = path.field("hosts");
     if server.hosts.is_empty() {
