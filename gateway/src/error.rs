@@ -198,7 +198,7 @@ impl ProxyError {
             Self::HeadersTimeout => "request_header_timeout".into(),
             Self::RequestTimeout => "request_overall_timeout".into(),
             Self::DownstreamGone => "downstream_remote_disconnect".into(),
-            Self::DownstreamReset => "downstream_remote_reset".into(),
+            Self::DownstreamReset => "http2.remote_reset".into(),
             Self::DurationTimeout => "duration_timeout".into(),
         }
     }
