@@ -22,7 +22,7 @@ messages! {
     MESSAGES:
     bootstrap::Bootstrap {
         supported {
-            node, static_resources, dynamic_resources, admin, typed_dns_resolver_config = "c-ares with resolvers",
+            node, static_resources, dynamic_resources, admin = "read; nothing listens there yet, which a warning says", typed_dns_resolver_config = "c-ares with resolvers",
         }
         ignored {
             stats_config = "our metrics have fixed names and labels",
@@ -83,8 +83,8 @@ messages! {
     bootstrap::Admin {
         supported { address }
         ignored {
-            access_log = "admin requests are in the process's log",
-            access_log_path = "admin requests are in the process's log",
+            access_log = "nothing listens there yet",
+            access_log_path = "nothing listens there yet",
             profile_path = "there is no profiler",
             ignore_global_conn_limit = "there is no such limit",
         }
