@@ -12,6 +12,7 @@ use sallyport::{
 };
 
 mod applications;
+mod callers;
 mod live;
 mod sites;
 mod tutorial;
