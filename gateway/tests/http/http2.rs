@@ -149,10 +149,7 @@ async fn a_client_that_resets_its_stream_is_recorded() {
             .is_err()
     );
     let line = proxy.line().await;
-    assert!(
-        line.starts_with("GET /slow HTTP/2 0 DR http2.remote_reset "),
-        "{line}"
-    );
+    assert!(line.starts_with("GET /slow HTTP/2 0 DR http2.remote_reset "), "{line}");
 }
 
 #[tokio::test]
