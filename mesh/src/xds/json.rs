@@ -104,7 +104,11 @@ pub(super) fn descriptor(name: &str) -> Result<MessageDescriptor, JsonError> {
         .ok_or_else(|| JsonError::UnknownType(name.to_owned()))
 }
 
-fn value(text: &str) -> Result<Value, JsonError> {
+/// Reads a document, JSON or YAML, as a tree.
+///
+/// # Errors
+/// The text is neither, too long, nested too deep, or more than one document.
+pub fn value(text: &str) -> Result<Value, JsonError> {
     if text.len() > MAX_TEXT {
         return Err(JsonError::TooLong(text.len()));
     }

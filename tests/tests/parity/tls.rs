@@ -1,0 +1,231 @@
+//! Clients that speak TLS the way a case asks for.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use rustls::{
+    ClientConfig, NamedGroup, SupportedProtocolVersion,
+    client::{Resumption, danger},
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+use crate::{case::ClientTls, setting::Setting, wire::Bytes};
+
+/// Makes TLS connections; remembers sessions for those that may resume.
+pub(crate) struct Client<'a> {
+    setting: &'a Setting,
+    resumption: Mutex<Option<Resumption>>,
+}
+
+impl<'a> Client<'a> {
+    pub(crate) fn new(setting: &'a Setting) -> Self {
+        Self {
+            setting,
+            resumption: Mutex::default(),
+        }
+    }
+
+    /// Shakes hands; tells what was agreed.
+    pub(crate) async fn handshake(&self, stream: TcpStream, tls: &ClientTls) -> io::Result<(Box<dyn Bytes>, Value)> {
+        let sni = tls.sni.as_deref().unwrap_or("site.test");
+        let mut config = self.config(tls);
+        config.enable_sni = !sni.is_empty();
+        let name = if sni.is_empty() { "site.test" } else { sni };
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        let connector = TlsConnector::from(Arc::new(config));
+        let stream = connector.connect(name, Hello::new(stream, tls)).await?;
+        let session = stream.get_ref().1;
+        let shown = session.peer_certificates().and_then(|chain| chain.first());
+        let told = json!({
+            "version": session.protocol_version().map(|version| format!("{version:?}")),
+            "cipher": session.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite())),
+            "group": session.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name())),
+            "alpn": session.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned()),
+            "kind": session.handshake_kind().map(|kind| format!("{kind:?}")),
+            "certificate": shown.map(|der| certs::Certificate::parse(der).map_or("unreadable".to_owned(), |leaf| leaf.fingerprint())),
+        });
+        Ok((Box::new(stream), told))
+    }
+
+    fn config(&self, tls: &ClientTls) -> ClientConfig {
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider(tls)))
+            .with_protocol_versions(versions(tls))
+            .unwrap_or_else(|error| panic!("version, ciphers and groups of the case do not fit: {error}"))
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody(provider(tls))));
+        let mut config = match tls.identity.as_deref().unwrap_or("team-x") {
+            "nobody" => builder.with_no_client_auth(),
+            name => {
+                let identity = self.setting.identities.get(name);
+                let identity = identity.unwrap_or_else(|| panic!("there is no identity {name:?}"));
+                builder.with_client_cert_resolver(Arc::clone(identity) as _)
+            }
+        };
+        config.alpn_protocols = tls.alpn.iter().map(|name| name.clone().into_bytes()).collect();
+        let mut resumption = self.resumption.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*resumption, tls.resume) {
+            (Some(sessions), true) => config.resumption = sessions.clone(),
+            _ => *resumption = Some(config.resumption.clone()),
+        }
+        config
+    }
+}
+
+static ONLY_1_2: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
+static ONLY_1_3: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
+fn versions(tls: &ClientTls) -> &'static [&'static SupportedProtocolVersion] {
+    match tls.version.as_deref() {
+        None => rustls::ALL_VERSIONS,
+        Some("1.2") => ONLY_1_2,
+        Some("1.3") => ONLY_1_3,
+        Some(other) => panic!("{other:?} is no version that a client can be given"),
+    }
+}
+
+fn provider(tls: &ClientTls) -> CryptoProvider {
+    let mut provider = (*certs::provider()).clone();
+    if !tls.ciphers.is_empty() {
+        provider
+            .cipher_suites
+            .retain(|suite| tls.ciphers.contains(&format!("{:?}", suite.suite())));
+    }
+    if !tls.groups.is_empty() {
+        let wanted = |group: NamedGroup| tls.groups.contains(&format!("{group:?}"));
+        provider.kx_groups.retain(|group| wanted(group.name()));
+    }
+    provider
+}
+
+/// Believes every server: whom a client believes is not what is asked here, but its signatures must be right.
+#[derive(Debug)]
+struct Anybody(CryptoProvider);
+
+impl danger::ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<danger::ServerCertVerified, rustls::Error> {
+        Ok(danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &rustls::DigitallySignedStruct,
+    ) -> Result<danger::HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &rustls::DigitallySignedStruct,
+    ) -> Result<danger::HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A socket whose first write, the hello, goes out in pieces.
+struct Hello {
+    stream: TcpStream,
+    /// What is still to be written of the hello, as it shall be on the wire.
+    pieces: Vec<Vec<u8>>,
+    segments: Option<usize>,
+    records: Option<usize>,
+    written: bool,
+}
+
+impl Hello {
+    fn new(stream: TcpStream, tls: &ClientTls) -> Self {
+        Self {
+            stream,
+            pieces: Vec::new(),
+            segments: tls.segments,
+            records: tls.records,
+            written: false,
+        }
+    }
+
+    /// Cuts the hello into records and segments.
+    fn cut(&self, hello: &[u8]) -> Vec<Vec<u8>> {
+        let bytes = match self.records {
+            None => hello.to_vec(),
+            Some(size) => hello[5..]
+                .chunks(size)
+                .flat_map(|part| record(&hello[..3], part))
+                .collect(),
+        };
+        let size = self.segments.unwrap_or(bytes.len());
+        let mut pieces: Vec<_> = bytes.chunks(size).map(<[u8]>::to_vec).collect();
+        pieces.reverse();
+        pieces
+    }
+}
+
+/// A record with a part of the hello.
+fn record(kind_and_version: &[u8], part: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(part.len()).expect("a part of a hello").to_be_bytes();
+    [kind_and_version, &length, part].concat()
+}
+
+impl AsyncWrite for Hello {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.written {
+            self.written = true;
+            self.pieces = self.cut(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        std::task::ready!(self.as_mut().poll_flush(context))?;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(mut piece) = self.pieces.pop() {
+            let written = match Pin::new(&mut self.stream).poll_write(context, &piece) {
+                Poll::Ready(Ok(written)) => written,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => 0,
+            };
+            if written < piece.len() {
+                piece.drain(..written);
+                self.pieces.push(piece);
+                if written == 0 {
+                    return Poll::Pending;
+                }
+            }
+        }
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl AsyncRead for Hello {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, into)
+    }
+}
