@@ -8,6 +8,7 @@ use crate::case::{Case, Chain, Shape, merge};
 
 /// What is logged of every request and connection, beside what a case adds.
 pub(crate) const OPERATORS: &[&str] = &[
+    "CONNECTION_ID",
     "START_TIME",
     "DURATION",
     "REQ(:METHOD)",
