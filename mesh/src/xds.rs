@@ -13,6 +13,7 @@ mod error;
 pub mod json;
 mod pb;
 pub mod proxy;
+pub mod render;
 mod resource;
 mod scope;
 pub mod support;

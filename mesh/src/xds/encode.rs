@@ -14,4 +14,5 @@ mod route;
 mod tcp;
 mod tls;
 
+pub(super) use self::tls::SDS_CLUSTER;
 pub use self::{cluster::cluster, common::any, endpoint::endpoints, listener::listener, route::route_config};

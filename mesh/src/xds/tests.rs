@@ -4,6 +4,7 @@ mod bootstrap;
 mod bytes;
 mod envoy;
 mod istio;
+mod render;
 mod round_trip;
 mod strategies;
 mod strictness;

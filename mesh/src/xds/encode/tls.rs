@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The bootstrap's cluster for the secret discovery service, as Istio names it.
-const SDS_CLUSTER: &str = "sds-grpc";
+pub(crate) const SDS_CLUSTER: &str = "sds-grpc";
 
 /// The server side.
 pub(super) fn downstream(value: &DownstreamTls) -> tls::DownstreamTlsContext {
