@@ -178,7 +178,7 @@ pub(crate) enum Reply {
         early: bool,
     },
     /// HTTP/2.
-    Message(Message),
+    Message(Box<Message>),
 }
 
 /// A step of a peer that speaks bytes.

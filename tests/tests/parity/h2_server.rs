@@ -21,7 +21,7 @@ pub(crate) async fn serve(stream: Box<dyn Stream>, script: &Script, seen: &Seen,
         let (request, mut respond) = accepted.map_err(other)?;
         let reply = script.next();
         let message = match reply {
-            Some(Reply::Message(message)) => message,
+            Some(Reply::Message(message)) => *message,
             None => hello(),
             Some(_) => return Err(io::Error::other("text and steps are for protocol: h1")),
         };
@@ -131,7 +131,7 @@ pub(crate) async fn send_rest(stream: &mut SendStream<Bytes>, message: &Message)
 
 /// Sends data as the peer's window opens. False: the peer wants no more.
 async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, ends: bool) -> bool {
-    while data.len() > 0 {
+    while !data.is_empty() {
         stream.reserve_capacity(data.len());
         let capacity = std::future::poll_fn(|context| stream.poll_capacity(context));
         let Ok(Some(Ok(capacity))) = timeout(PATIENCE, capacity).await else {

@@ -4,6 +4,8 @@
 //! The binary is found by `SALLYPORT_ENVOY`, on `PATH` or in `~/.local/bin`; without one every case is reported as ignored.
 //! `PARITY_SHOW=1` prints all that was observed of a case that fails. [`case::Case`] is the format.
 
+#![allow(clippy::print_stderr)] // a test harness speaks to the terminal
+
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};

@@ -19,7 +19,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    case::{self, Asks, Message, Protocol, Reply},
+    case::{self, Asks, Protocol, Reply},
     h2_server,
     setting::Setting,
     steps,
@@ -238,7 +238,7 @@ async fn http1(wire: &mut Wire, script: &Script, seen: &Seen, index: usize) -> i
                 steps::Then::Go => {}
                 ended => return ended.carry_out(wire),
             },
-            Some(Reply::Message(Message { .. })) => return Err(io::Error::other("a message is for protocol: h2")),
+            Some(Reply::Message(_)) => return Err(io::Error::other("a message is for protocol: h2")),
         }
     }
 }

@@ -15,6 +15,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 /// Longest head that is read, in bytes.
 const MAX_HEAD: usize = 1 << 20;
 
+/// Bytes read at a time.
+const READ: usize = 16 << 10;
+
 /// A byte stream, encrypted or not.
 pub(crate) trait Bytes: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Bytes for T {}
@@ -261,14 +264,11 @@ impl Wire {
     }
 
     async fn more(&mut self) -> Result<(), End> {
-        let mut chunk = [0; 16 * 1024];
-        match timeout(PATIENCE, self.stream.read(&mut chunk)).await {
+        self.ahead.reserve(READ);
+        match timeout(PATIENCE, self.stream.read_buf(&mut self.ahead)).await {
             Err(_) => Err(End::Open),
             Ok(Ok(0)) => Err(End::Closed),
-            Ok(Ok(count)) => {
-                self.ahead.extend_from_slice(&chunk[..count]);
-                Ok(())
-            }
+            Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(End::of(&error)),
         }
     }
