@@ -142,7 +142,7 @@ pub(crate) enum Protocol {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpstreamTls {
-    /// Which certificate it shows: a site of the setting. Default: `site`.
+    /// Which certificate it shows: a site or an identity of the setting. Default: `site`.
     pub(crate) site: Option<String>,
     /// Protocols it offers. Default: none.
     #[serde(default)]
@@ -152,6 +152,8 @@ pub(crate) struct UpstreamTls {
     pub(crate) asks: Asks,
     /// Newest version it speaks: `1.2` or `1.3`.
     pub(crate) max_version: Option<String>,
+    /// Oldest version it speaks: `1.2` or `1.3`.
+    pub(crate) min_version: Option<String>,
 }
 
 /// Whether a server asks for a client certificate.
@@ -193,6 +195,8 @@ pub(crate) enum Step {
     Repeat { text: String, times: usize },
     /// Sends the bytes in pieces of `size`, each in a segment of its own.
     Dribble { text: String, size: usize },
+    /// Sends a `ClientHello` that is made by hand.
+    Hello(CraftedHello),
     /// Reads so many bytes and tells them.
     Read(usize),
     /// Reads a response to a request with this method.
@@ -209,6 +213,22 @@ pub(crate) enum Step {
     Close,
     /// Resets.
     Reset,
+}
+
+/// A `ClientHello` made by hand: well formed, and no handshake will follow.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CraftedHello {
+    /// The server name, as it is. Default: none.
+    pub(crate) sni: Option<String>,
+    #[serde(default)]
+    pub(crate) alpn: Vec<String>,
+    /// A padding extension of so many bytes.
+    pub(crate) padding: Option<usize>,
+    /// Written in TLS records of so many bytes.
+    pub(crate) records: Option<usize>,
+    /// Written in segments of so many bytes.
+    pub(crate) segments: Option<usize>,
 }
 
 /// A request or response over HTTP/2.
@@ -283,6 +303,8 @@ pub(crate) struct ClientTls {
     pub(crate) groups: Vec<String>,
     /// Writes the hello in segments of so many bytes.
     pub(crate) segments: Option<usize>,
+    /// Milliseconds between segments. Default: just enough for each to travel alone.
+    pub(crate) pause: Option<u64>,
     /// Writes the hello in TLS records of so many bytes.
     pub(crate) records: Option<usize>,
     /// May resume the session of the connection before.

@@ -1,6 +1,13 @@
 //! Clients: they connect to the proxy, do what a case says, and tell what came back.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -17,7 +24,7 @@ use crate::{
     case::{Connection, Message},
     h2_server::{cause, header_map, headers, read_body, send_rest},
     steps,
-    tls::Client,
+    tls::{Carried, Client},
     wire::{PATIENCE, Wire, message},
 };
 
@@ -33,9 +40,13 @@ pub(crate) async fn run(connections: &[Connection], proxy: SocketAddr, tls: &Cli
 }
 
 async fn one(connection: &Connection, proxy: SocketAddr, tls: &Client<'_>) -> Value {
-    let mut told = json!({});
-    if let Err(error) = talk(connection, proxy, tls, &mut told).await {
+    let (mut told, carried) = (json!({}), Arc::default());
+    if let Err(error) = talk(connection, proxy, tls, &carried, &mut told).await {
         told["failed"] = json!(describe(&error));
+    }
+    if connection.tls.is_some() {
+        let count = |bytes: &AtomicUsize| bytes.load(Ordering::Relaxed);
+        told["carried"] = json!({"sent": count(&carried.sent), "received": count(&carried.received)});
     }
     told
 }
@@ -50,7 +61,13 @@ fn describe(error: &io::Error) -> String {
     }
 }
 
-async fn talk(connection: &Connection, proxy: SocketAddr, tls: &Client<'_>, told: &mut Value) -> io::Result<()> {
+async fn talk(
+    connection: &Connection,
+    proxy: SocketAddr,
+    tls: &Client<'_>,
+    carried: &Arc<Carried>,
+    told: &mut Value,
+) -> io::Result<()> {
     let stream = connect(proxy).await?;
     stream.set_nodelay(true)?;
     told["local"] = json!(stream.local_addr()?.to_string());
@@ -58,7 +75,7 @@ async fn talk(connection: &Connection, proxy: SocketAddr, tls: &Client<'_>, told
         None => Wire::plain(stream)?,
         Some(settings) => {
             let socket = SockRef::from(&stream).try_clone()?;
-            let (stream, about) = timeout(PATIENCE, tls.handshake(stream, settings))
+            let (stream, about) = timeout(PATIENCE, tls.handshake(stream, settings, carried))
                 .await
                 .map_err(|_| io::Error::other("the handshake never ends"))??;
             told["tls"] = about;

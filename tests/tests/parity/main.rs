@@ -15,6 +15,7 @@ mod client;
 mod config;
 mod document;
 mod h2_server;
+mod hello;
 mod observation;
 mod proxy;
 mod run;

@@ -23,6 +23,7 @@ const MOMENTS: &[&str] = &["date", "x-envoy-upstream-service-time"];
 
 /// Replaces what differs between runs.
 pub(crate) fn comparable(mut observed: Value, listener: &str, upstreams: &[(String, String)]) -> Value {
+    order(&mut observed);
     let mut words = vec![(listener.to_owned(), "<listener>".to_owned())];
     words.extend(
         upstreams
@@ -35,8 +36,53 @@ pub(crate) fn comparable(mut observed: Value, listener: &str, upstreams: &[(Stri
             words.extend(ends(connections, "peer", &format!("proxy to {name}")));
         }
     }
+    let mut carried = Vec::new();
+    for connection in observed["client"].as_array_mut().into_iter().flatten() {
+        carried.extend(take_carried(connection));
+    }
+    for line in observed["log"].as_array_mut().into_iter().flatten() {
+        weigh(line, &carried);
+    }
     clean(&mut observed, None, &words);
     observed
+}
+
+/// What a client counted on its TLS connection, by its address.
+fn take_carried(connection: &mut Value) -> Option<(Value, Value)> {
+    let carried = connection.as_object_mut()?.remove("carried")?;
+    Some((connection["local"].clone(), carried))
+}
+
+/// A tunnel's byte counts are right if they are what its client counted. They differ between runs by a few bytes, with the lengths
+/// of signatures.
+fn weigh(line: &mut Value, carried: &[(Value, Value)]) {
+    let client = &line["DOWNSTREAM_DIRECT_REMOTE_ADDRESS"];
+    let Some((_, carried)) = carried.iter().find(|(address, _)| address == client) else {
+        return;
+    };
+    for (field, counted, word) in [
+        ("BYTES_RECEIVED", "sent", "<all that the client sent>"),
+        ("BYTES_SENT", "received", "<all that the client got>"),
+    ] {
+        if line[field] == carried[counted] {
+            line[field] = json!(word);
+        }
+    }
+}
+
+/// Puts lines in the order of the clients' connections; within one, in that of time.
+fn order(observed: &mut Value) {
+    let clients: Vec<_> = observed["client"].as_array().into_iter().flatten().collect();
+    let clients: Vec<_> = clients.iter().map(|client| client["local"].clone()).collect();
+    let place = |line: &Value| {
+        let client = clients
+            .iter()
+            .position(|client| *client == line["DOWNSTREAM_DIRECT_REMOTE_ADDRESS"]);
+        (client, line["START_TIME"].as_str().map(str::to_owned))
+    };
+    if let Some(lines) = observed["log"].as_array_mut() {
+        lines.sort_by_key(place);
+    }
 }
 
 /// The ephemeral addresses of connections, with a word for each.

@@ -83,15 +83,7 @@ impl Proxy {
         }
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let line = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| Value::from(line));
-        let mut lines: Vec<Value> = text.lines().map(line).collect();
-        // Envoy writes what its listener logs apart from what its filters log.
-        lines.sort_by_key(|line| {
-            (
-                line["CONNECTION_ID"].as_u64(),
-                line["START_TIME"].as_str().map(str::to_owned),
-            )
-        });
-        lines
+        text.lines().map(line).collect()
     }
 
     fn lines(&self) -> usize {

@@ -49,6 +49,12 @@ impl Setting {
         }
     }
 
+    /// What a server shows: a site's certificate, or a workload's.
+    pub(crate) fn shown(&self, name: &str) -> &Arc<Live<Identity>> {
+        let shown = self.sites.get(name).or_else(|| self.identities.get(name));
+        shown.unwrap_or_else(|| panic!("there is no site and no identity {name:?}"))
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -106,11 +112,37 @@ fn identities(
                 "spiffe://other.test/ns/team-x/sa/test".to_owned(),
             )])),
         ),
+        ("named", issued(one("team-x", "test").common_name("team-x, \"test\""))),
+        ("all-sans", issued(all_sans())),
+        ("ip-san", issued(LeafRequest::new([San::Ip([192, 0, 2, 7].into())]))),
+        ("intruding", issued(intruding())),
+        ("below", below(mesh, &one("team-x", "test"), now)),
         (
             "foreign",
             foreign.issue(&one("team-x", "test"), now).expect("a certificate"),
         ),
     ])
+}
+
+/// Several names of each kind, of which one is a workload's.
+fn all_sans() -> LeafRequest {
+    let dns = |name: &str| San::Dns(name.to_owned());
+    LeafRequest::new([spiffe("team-x", "test"), dns("a.team-x.test"), dns("b.team-x.test")])
+        .san(San::Ip([192, 0, 2, 7].into()))
+        .san(San::Ip([192, 0, 2, 8].into()))
+}
+
+/// Text that would begin a line of its own if it were logged as it is.
+fn intruding() -> LeafRequest {
+    let names = ["site.test\n{\"forged\": true}", "site.test\u{1b}[2J"];
+    LeafRequest::new(names.map(|name| San::Dns(name.to_owned()))).common_name("site.test\nforged")
+}
+
+/// Issued by an authority between the root and the leaf.
+fn below(root: &CertificateAuthority, request: &LeafRequest, now: SystemTime) -> Identity {
+    let between = root.intermediate(&CaRequest::named("Between"), now);
+    let between = between.expect("an authority");
+    between.issue(request, now).expect("a certificate")
 }
 
 fn sites(
@@ -133,6 +165,8 @@ fn sites(
             "address-site",
             issued(LeafRequest::new([San::Ip([127, 0, 0, 1].into())])),
         ),
+        ("intruding-site", issued(intruding())),
+        ("site-below", below(public, &dns("site.test"), now)),
         (
             "unknown-site",
             nobody.issue(&dns("site.test"), now).expect("a certificate"),

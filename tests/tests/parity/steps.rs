@@ -7,8 +7,12 @@ use tokio::time::sleep;
 
 use crate::{
     case::Step,
+    hello,
     wire::{End, Wire, body},
 };
+
+/// Between two pieces: without a pause the kernel would join them.
+pub(crate) const SEGMENT: Duration = Duration::from_millis(2);
 
 /// What becomes of a connection after its steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,12 +86,10 @@ async fn one(wire: &mut Wire, step: &Step, told: &mut Vec<Value>) -> io::Result<
         Step::Send(text) => wire.send(text.as_bytes()).await?,
         Step::Hex(text) => wire.send(&hex(text)).await?,
         Step::Repeat { text, times } => wire.send(text.repeat(*times).as_bytes()).await?,
-        Step::Dribble { text, size } => {
-            for piece in text.as_bytes().chunks(*size) {
-                wire.send(piece).await?;
-                // Without a pause the kernel would join the pieces.
-                sleep(Duration::from_millis(2)).await;
-            }
+        Step::Dribble { text, size } => dribble(wire, text.as_bytes(), *size).await?,
+        Step::Hello(hello) => {
+            let bytes = hello::craft(hello);
+            dribble(wire, &bytes, hello.segments.unwrap_or(bytes.len())).await?;
         }
         Step::Read(count) => told.push(match wire.exactly(*count).await {
             Ok(bytes) => json!({"read": body(&bytes)}),
@@ -108,6 +110,14 @@ async fn one(wire: &mut Wire, step: &Step, told: &mut Vec<Value>) -> io::Result<
         Step::Reset => return Ok(Then::Reset),
     }
     Ok(Then::Go)
+}
+
+async fn dribble(wire: &mut Wire, bytes: &[u8], size: usize) -> io::Result<()> {
+    for piece in bytes.chunks(size) {
+        wire.send(piece).await?;
+        sleep(SEGMENT).await;
+    }
+    Ok(())
 }
 
 fn hex(text: &str) -> Vec<u8> {

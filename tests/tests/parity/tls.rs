@@ -3,8 +3,12 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use rustls::{
@@ -17,10 +21,11 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::{Sleep, sleep},
 };
 use tokio_rustls::TlsConnector;
 
-use crate::{case::ClientTls, setting::Setting, wire::Bytes};
+use crate::{case::ClientTls, hello, setting::Setting, steps::SEGMENT, wire::Bytes};
 
 /// Makes TLS connections; remembers sessions for those that may resume.
 pub(crate) struct Client<'a> {
@@ -36,15 +41,22 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Shakes hands; tells what was agreed.
-    pub(crate) async fn handshake(&self, stream: TcpStream, tls: &ClientTls) -> io::Result<(Box<dyn Bytes>, Value)> {
+    /// Shakes hands; tells what was agreed. What the connection carries is counted.
+    pub(crate) async fn handshake(
+        &self,
+        stream: TcpStream,
+        tls: &ClientTls,
+        carried: &Arc<Carried>,
+    ) -> io::Result<(Box<dyn Bytes>, Value)> {
         let sni = tls.sni.as_deref().unwrap_or("site.test");
         let mut config = self.config(tls);
         config.enable_sni = !sni.is_empty();
         let name = if sni.is_empty() { "site.test" } else { sni };
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
         let connector = TlsConnector::from(Arc::new(config));
-        let stream = connector.connect(name, Hello::new(stream, tls)).await?;
+        let stream = connector
+            .connect(name, Hello::new(stream, tls, Arc::clone(carried)))
+            .await?;
         let session = stream.get_ref().1;
         let shown = session.peer_certificates().and_then(|chain| chain.first());
         let told = json!({
@@ -147,47 +159,77 @@ impl danger::ServerCertVerifier for Anybody {
     }
 }
 
+/// Bytes that a client's connection has carried, handshake and all.
+#[derive(Debug, Default)]
+pub(crate) struct Carried {
+    pub(crate) sent: AtomicUsize,
+    pub(crate) received: AtomicUsize,
+}
+
 /// A socket whose first write, the hello, goes out in pieces.
 struct Hello {
     stream: TcpStream,
-    /// What is still to be written of the hello, as it shall be on the wire.
+    /// What is still to be written of the hello, as it shall be on the wire, the next piece last.
     pieces: Vec<Vec<u8>>,
     segments: Option<usize>,
     records: Option<usize>,
+    pause: Duration,
+    /// The pause that is being made.
+    resting: Option<Pin<Box<Sleep>>>,
     written: bool,
+    carried: Arc<Carried>,
 }
 
 impl Hello {
-    fn new(stream: TcpStream, tls: &ClientTls) -> Self {
+    fn new(stream: TcpStream, tls: &ClientTls, carried: Arc<Carried>) -> Self {
         Self {
             stream,
             pieces: Vec::new(),
             segments: tls.segments,
             records: tls.records,
+            pause: tls.pause.map_or(SEGMENT, Duration::from_millis),
+            resting: None,
             written: false,
+            carried,
         }
     }
 
     /// Cuts the hello into records and segments.
     fn cut(&self, hello: &[u8]) -> Vec<Vec<u8>> {
-        let bytes = match self.records {
-            None => hello.to_vec(),
-            Some(size) => hello[5..]
-                .chunks(size)
-                .flat_map(|part| record(&hello[..3], part))
-                .collect(),
-        };
+        let bytes = self
+            .records
+            .map_or_else(|| hello.to_vec(), |size| hello::recut(hello, size));
         let size = self.segments.unwrap_or(bytes.len());
         let mut pieces: Vec<_> = bytes.chunks(size).map(<[u8]>::to_vec).collect();
         pieces.reverse();
         pieces
     }
-}
 
-/// A record with a part of the hello.
-fn record(kind_and_version: &[u8], part: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(part.len()).expect("a part of a hello").to_be_bytes();
-    [kind_and_version, &length, part].concat()
+    fn write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = std::task::ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        self.carried.sent.fetch_add(written, Ordering::Relaxed);
+        Poll::Ready(Ok(written))
+    }
+
+    /// Writes the next piece, or what is left of it.
+    fn write_piece(&mut self, context: &mut Context<'_>, mut piece: Vec<u8>) -> Poll<io::Result<()>> {
+        match self.write(context, &piece) {
+            Poll::Ready(Ok(written)) => {
+                piece.drain(..written);
+                if !piece.is_empty() {
+                    self.pieces.push(piece);
+                } else if !self.pieces.is_empty() {
+                    self.resting = Some(Box::pin(sleep(self.pause)));
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                self.pieces.push(piece);
+                Poll::Pending
+            }
+        }
+    }
 }
 
 impl AsyncWrite for Hello {
@@ -198,25 +240,20 @@ impl AsyncWrite for Hello {
             return Poll::Ready(Ok(bytes.len()));
         }
         std::task::ready!(self.as_mut().poll_flush(context))?;
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        self.write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(mut piece) = self.pieces.pop() {
-            let written = match Pin::new(&mut self.stream).poll_write(context, &piece) {
-                Poll::Ready(Ok(written)) => written,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => 0,
-            };
-            if written < piece.len() {
-                piece.drain(..written);
-                self.pieces.push(piece);
-                if written == 0 {
-                    return Poll::Pending;
-                }
+        loop {
+            if let Some(resting) = &mut self.resting {
+                std::task::ready!(resting.as_mut().poll(context));
+                self.resting = None;
             }
+            let Some(piece) = self.pieces.pop() else {
+                return Pin::new(&mut self.stream).poll_flush(context);
+            };
+            std::task::ready!(self.write_piece(context, piece))?;
         }
-        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -226,6 +263,10 @@ impl AsyncWrite for Hello {
 
 impl AsyncRead for Hello {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, into)
+        let before = into.filled().len();
+        std::task::ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
+        let count = into.filled().len() - before;
+        self.carried.received.fetch_add(count, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
     }
 }

@@ -27,6 +27,7 @@ use crate::{
 };
 
 static ONLY_1_2: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS12];
+static ONLY_1_3: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
 const HELLO: &str = "HTTP/1.1 200 OK\ncontent-type: text/plain\ncontent-length: 5\n\nhello";
 
 /// The upstreams of one run.
@@ -268,12 +269,10 @@ async fn handshake(stream: TcpStream, acceptor: &TlsAcceptor) -> io::Result<(Wir
 
 fn acceptor(tls: &case::UpstreamTls, setting: &Setting) -> TlsAcceptor {
     let site = tls.site.as_deref().unwrap_or("site");
-    let site = setting
-        .sites
-        .get(site)
-        .unwrap_or_else(|| panic!("there is no site {site:?}"));
-    let versions: &[_] = match tls.max_version.as_deref() {
-        Some("1.2") => ONLY_1_2,
+    let site = setting.shown(site);
+    let versions: &[_] = match (tls.min_version.as_deref(), tls.max_version.as_deref()) {
+        (_, Some("1.2")) => ONLY_1_2,
+        (Some("1.3"), _) => ONLY_1_3,
         _ => rustls::ALL_VERSIONS,
     };
     let builder = ServerConfig::builder_with_provider(certs::provider())

@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use rustls::AlertDescription;
 use serde_json::{Map, Value, json};
 use socket2::{SockRef, Socket};
 use tokio::{
@@ -35,6 +36,8 @@ pub(crate) enum End {
     Open,
     Closed,
     Reset,
+    /// TLS ended it, with this alert.
+    Alert(AlertDescription),
 }
 
 /// A head: its first line, and its fields in order.
@@ -322,6 +325,9 @@ impl Framing {
 
 impl End {
     pub(crate) fn of(error: &io::Error) -> Self {
+        if let Some(rustls::Error::AlertReceived(alert)) = certs::tls_error(error) {
+            return Self::Alert(*alert);
+        }
         match error.kind() {
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Reset,
             _ => Self::Closed,
@@ -330,9 +336,10 @@ impl End {
 
     pub(crate) fn told(self) -> Value {
         json!(match self {
-            Self::Open => "open",
-            Self::Closed => "closed",
-            Self::Reset => "reset",
+            Self::Open => "open".to_owned(),
+            Self::Closed => "closed".to_owned(),
+            Self::Reset => "reset".to_owned(),
+            Self::Alert(alert) => format!("alert {alert:?}"),
         })
     }
 }
