@@ -1,5 +1,7 @@
 //! Changes a route asks for: headers, path and host of a request, headers of a response, and where a redirect leads.
 
+use std::time::Duration;
+
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{self, LOCATION},
@@ -14,7 +16,10 @@ use super::{
     head::{Head, without_port},
     routes::{HeaderChanges, Route},
 };
-use crate::error::{BadRequest, ProxyError};
+use crate::{
+    error::{BadRequest, ProxyError},
+    limits,
+};
 
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
@@ -31,14 +36,21 @@ pub(crate) fn request(head: &mut Head, route: &Route, forward: &Forward) -> Resu
     }
     rewrite_path(head, route, forward)?;
     rewrite_host(head, forward)?;
-    let timeout = [
-        forward.retry.as_ref().and_then(|retry| retry.per_try_timeout),
-        forward.timeout,
-    ];
-    if let Some(timeout) = timeout.into_iter().flatten().find(|timeout| !timeout.is_zero()) {
+    if let Some(timeout) = expected_timeout(forward) {
         head.headers.insert(EXPECTED_TIMEOUT, number(timeout.as_millis()));
     }
     Ok(())
+}
+
+/// How long the upstream has to answer: the bound on one try if that is the tighter one, else the route's.
+fn expected_timeout(forward: &Forward) -> Option<Duration> {
+    let enabled = |timeout: &Duration| !timeout.is_zero();
+    let route = Some(forward.timeout.unwrap_or(limits::ROUTE_TIMEOUT)).filter(enabled);
+    let one_try = forward.retry.as_ref().and_then(|retry| retry.per_try_timeout);
+    let one_try = one_try
+        .filter(enabled)
+        .filter(|one| route.is_none_or(|route| *one < route));
+    one_try.or(route)
 }
 
 fn rewrite_path(head: &mut Head, route: &Route, forward: &Forward) -> Result<(), ProxyError> {
