@@ -115,7 +115,7 @@ impl Identity {
         &self.certified
     }
 
-    /// The private key as PEM. The only way a key leaves this type: for writing it to its file.
+    /// The private key as PEM. The only way a key leaves this type: for its file, and for the proxy beside us.
     pub(crate) fn key_pem(&self) -> String {
         let tag = match self.key {
             PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",

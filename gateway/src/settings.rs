@@ -5,7 +5,7 @@ use std::{
 };
 
 use certs::Workload;
-use mesh::{SecretName, bundle::Bundle, xds::bootstrap::StaticSecret};
+use mesh::{SecretName, bundle::Bundle, secret::SecretContent};
 
 use crate::{
     Overflow,
@@ -21,7 +21,7 @@ pub struct Settings {
     /// Who this proxy is and whom it believes: the secrets `default` and `ROOTCA`. Without it, what names them is refused.
     pub workload: Option<Workload>,
     /// Secrets from files, by the name that configuration asks for them; they come before those of the workload.
-    pub secrets: BTreeMap<SecretName, StaticSecret>,
+    pub secrets: BTreeMap<SecretName, SecretContent>,
     /// Servers to ask for names. Empty (the default): those of `/etc/resolv.conf`.
     pub name_servers: Vec<SocketAddr>,
     /// A PEM file that stands for the operating system's roots (`file-root:system`).

@@ -15,6 +15,7 @@ pub mod matcher;
 mod name;
 pub mod path_template;
 pub mod route;
+pub mod secret;
 pub mod tls;
 pub mod xds;
 

@@ -16,6 +16,7 @@ pub mod proxy;
 pub mod render;
 mod resource;
 mod scope;
+pub mod secret;
 pub mod support;
 #[cfg(test)]
 mod tests;

@@ -24,8 +24,25 @@ const DIRECTION: [(&str, &[&str]); 7] = [
 const FENCES: [(&str, &[&str]); 10] = [
     ("prost", &["mesh/src/xds"]),
     ("prost_reflect", &["mesh/src/xds"]),
-    ("envoy_types", &["mesh/src/xds", "gateway/src/ads", "control/src/serve"]),
-    ("tonic", &["gateway/src/ads", "control/src/serve"]),
+    (
+        "envoy_types",
+        &[
+            "mesh/src/xds",
+            "certs/src/sds",
+            "gateway/src/ads",
+            "gateway/src/sds",
+            "control/src/serve",
+        ],
+    ),
+    (
+        "tonic",
+        &[
+            "certs/src/sds",
+            "gateway/src/ads",
+            "gateway/src/sds",
+            "control/src/serve",
+        ],
+    ),
     ("hyper", &["gateway/src/http", "gateway/src/upstream", "cli/src/lab"]),
     (
         "rustls",

@@ -17,6 +17,7 @@ use mesh::{
 
 use super::{duration, serving};
 
+mod agent;
 mod show;
 
 const EXAMPLES: &str = "\
@@ -29,6 +30,9 @@ Examples:
 
   # an ordinary server certificate
   sallyport certs issue example.com --ca ca --out example-com --lifetime 30d
+
+  # the same as Istio's agent does for an Envoy beside it: issued, renewed and served on a socket
+  sallyport certs agent spiffe://cluster.local/ns/team-x/sa/test --ca ca
 
   # what is in a directory or a PEM file
   sallyport certs show team-x
@@ -68,6 +72,8 @@ enum Action {
         #[arg(long, value_name = "TIME", value_parser = duration::parse)]
         lifetime: Option<Duration>,
     },
+    /// Serve an identity to the proxy beside us over SDS, as Istio's agent does
+    Agent(agent::Args),
     /// Show the certificates of a directory or a PEM file; private keys are not read
     Show {
         /// Directory with cert-chain.pem, or a PEM file
@@ -91,6 +97,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
             out: to,
             lifetime,
         } => issue(name, ca, to, *lifetime, out),
+        Action::Agent(args) => agent::run(args),
         Action::Show { path, json } => show::run(path, *json, out),
     }?;
     Ok(ExitCode::SUCCESS)

@@ -12,8 +12,8 @@ use std::{
 use certs::{FileWatcher, Identity, Live, Roots, Trust, Workload};
 use mesh::{
     SecretName,
+    secret::{Material, SecretContent},
     tls::{CertificateSource, TrustSource},
-    xds::bootstrap::StaticSecret,
 };
 
 /// The workload's own SVID (Istio's name).
@@ -30,7 +30,7 @@ const SYSTEM_ROOTS: &str = "file-root:system";
 /// Resolves references to secrets.
 pub(crate) struct Secrets {
     workload: Option<Workload>,
-    fixed: BTreeMap<SecretName, StaticSecret>,
+    fixed: BTreeMap<SecretName, SecretContent>,
     system_roots: Option<PathBuf>,
     files: Arc<FileWatcher>,
     /// Cells already made, so that a file is followed once and TLS sessions can be compared by their cells.
@@ -49,7 +49,7 @@ impl Secrets {
     /// given.
     pub(crate) fn new(
         workload: Option<Workload>,
-        fixed: BTreeMap<SecretName, StaticSecret>,
+        fixed: BTreeMap<SecretName, SecretContent>,
         system_roots: Option<PathBuf>,
         files: Arc<FileWatcher>,
     ) -> Self {
@@ -72,10 +72,8 @@ impl Secrets {
             CertificateSource::Sds(name) => name,
         };
         match self.fixed.get(name) {
-            Some(StaticSecret::Certificate(CertificateSource::Files { chain, key })) => {
-                return self.certificate_files(chain, key);
-            }
-            Some(_) => return Err(format!("secret {name} is not a certificate")),
+            Some(SecretContent::Certificate { chain, key }) => return self.fixed_certificate(name, chain, key),
+            Some(SecretContent::Trust(_)) => return Err(format!("secret {name} is not a certificate")),
             None if name.as_str() == OWN => return self.workload(name).map(|own| own.identity.clone()),
             None => {}
         }
@@ -97,8 +95,12 @@ impl Secrets {
             TrustSource::Sds(name) => name,
         };
         match self.fixed.get(name) {
-            Some(StaticSecret::Trust(path)) => return self.root_file(path),
-            Some(StaticSecret::Certificate(_)) => return Err(format!("secret {name} is not a set of roots")),
+            Some(SecretContent::Trust(Material::File(path))) => return self.root_file(path),
+            Some(SecretContent::Trust(Material::Inline(text))) => {
+                let roots = Roots::from_pem(text).map_err(|error| format!("secret {name}: {error}"))?;
+                return Ok(Arc::new(Live::new(Trust::Roots(roots))));
+            }
+            Some(SecretContent::Certificate { .. }) => return Err(format!("secret {name} is not a set of roots")),
             None => {}
         }
         match name.as_str() {
@@ -108,6 +110,24 @@ impl Secrets {
                 Some(path) => self.root_file(Path::new(path)),
                 None => Err(unknown(name, "ROOTCA, file-root:system or file-root:<path>")),
             },
+        }
+    }
+
+    fn fixed_certificate(
+        &self,
+        name: &SecretName,
+        chain: &Material,
+        key: &Material,
+    ) -> Result<Arc<Live<Identity>>, String> {
+        match (chain, key) {
+            (Material::File(chain), Material::File(key)) => self.certificate_files(chain, key),
+            (Material::Inline(chain), Material::Inline(key)) => {
+                let identity = Identity::from_pem(chain, key).map_err(|error| format!("secret {name}: {error}"))?;
+                Ok(Arc::new(Live::new(identity)))
+            }
+            _ => Err(format!(
+                "secret {name}: expected certificate and key both inline or both in files"
+            )),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The bootstrap: what a proxy knows before it speaks to a control plane, in Envoy's own file format.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde_json::{Map, Value};
 
@@ -8,7 +8,7 @@ use super::{
     DecodeError, decode,
     json::{self, JsonError},
 };
-use crate::{ClusterName, SecretName, cluster::Cluster, listener::Listener, tls::CertificateSource};
+use crate::{ClusterName, SecretName, cluster::Cluster, listener::Listener, secret::SecretContent};
 
 /// What a bootstrap file says, as far as it is supported.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -21,8 +21,8 @@ pub struct Bootstrap {
     pub listeners: Vec<Listener>,
     /// Clusters that are there from the start, such as the control plane's.
     pub clusters: Vec<Cluster>,
-    /// Secrets from files, by name.
-    pub secrets: BTreeMap<SecretName, StaticSecret>,
+    /// Secrets by name.
+    pub secrets: BTreeMap<SecretName, SecretContent>,
     /// The control plane. `None`: the configuration is static.
     pub ads: Option<Ads>,
     /// DNS servers. Empty: the system's.
@@ -51,15 +51,6 @@ pub struct Ads {
     pub listeners: bool,
     /// Clusters come from there.
     pub clusters: bool,
-}
-
-/// A secret whose files the bootstrap names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StaticSecret {
-    /// A certificate and its key, always [`CertificateSource::Files`].
-    Certificate(CertificateSource),
-    /// A file of trusted roots.
-    Trust(PathBuf),
 }
 
 /// Why a bootstrap file was refused.

@@ -10,6 +10,7 @@ mod log;
 mod matcher;
 mod rbac;
 mod route;
+mod secret;
 mod structure;
 mod tcp;
 mod tls;
@@ -20,6 +21,7 @@ use crate::{
     cluster::{Cluster, Endpoints},
     listener::Listener,
     route::RouteConfig,
+    secret::Secret,
 };
 
 pub(crate) use self::{
@@ -33,6 +35,7 @@ pub(crate) use self::{
     matcher::MESSAGES as MATCHER,
     rbac::MESSAGES as RBAC,
     route::MESSAGES as ROUTE,
+    secret::MESSAGES as SECRET,
     tcp::MESSAGES as TCP,
     tls::MESSAGES as TLS,
 };
@@ -74,6 +77,16 @@ pub fn listener(message: &pb::listener::Listener) -> Result<Listener, DecodeErro
 pub fn route_config(message: &pb::route::RouteConfiguration) -> Result<RouteConfig, DecodeError> {
     decode_root(Some(ResourceType::RouteConfig), &message.name, |scope| {
         route::route_config(scope, message)
+    })
+}
+
+/// Decodes a secret.
+///
+/// # Errors
+/// As for [`cluster`](self::cluster()).
+pub fn secret(message: &pb::tls::Secret) -> Result<Secret, DecodeError> {
+    decode_root(Some(ResourceType::Secret), &message.name, |scope| {
+        secret::secret(scope, message)
     })
 }
 

@@ -11,8 +11,11 @@ mod log;
 mod matcher;
 mod rbac;
 mod route;
+mod secret;
 mod tcp;
 mod tls;
 
 pub(super) use self::tls::SDS_CLUSTER;
-pub use self::{cluster::cluster, common::any, endpoint::endpoints, listener::listener, route::route_config};
+pub use self::{
+    cluster::cluster, common::any, endpoint::endpoints, listener::listener, route::route_config, secret::secret,
+};

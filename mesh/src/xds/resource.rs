@@ -137,7 +137,11 @@ impl Resource {
     }
 }
 
-fn unpack<M: prost::Message + prost::Name + Default>(kind: ResourceType, any: &Any) -> Result<M, DecodeError> {
+/// A message of a resource, if it is of the right type and size.
+pub(super) fn unpack<M: prost::Message + prost::Name + Default>(
+    kind: ResourceType,
+    any: &Any,
+) -> Result<M, DecodeError> {
     decode_root(Some(kind), "", |scope| {
         if any.value.len() > MAX_RESOURCE {
             return Err(scope.refuse(

@@ -107,6 +107,7 @@ pub const MESSAGES: &[&[Message]] = &[
     decode::CLUSTER,
     decode::ENDPOINT,
     decode::TLS,
+    decode::SECRET,
     decode::RBAC,
     decode::LOG,
     decode::MATCHER,

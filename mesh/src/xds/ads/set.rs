@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     hash::{DefaultHasher, Hasher},
     sync::Arc,
 };
@@ -12,11 +13,12 @@ use super::{
 };
 use crate::{
     bundle::Bundle,
+    secret::{Material, Secret, SecretContent},
     xds::{Any, Resource, ResourceType},
 };
 
-/// An encoded resource.
-#[derive(Debug, PartialEq)]
+/// An encoded resource. Its content may be a secret, so that it is not shown.
+#[derive(PartialEq)]
 pub struct Entry {
     /// Its name.
     pub name: Name,
@@ -36,6 +38,22 @@ pub struct ResourceSet {
 }
 
 impl Entry {
+    /// Encodes a secret. Its version is of the public part alone: versions are shown, and no key is renewed without its
+    /// certificate.
+    pub fn secret(secret: &Secret) -> Self {
+        let (SecretContent::Certificate { chain: public, .. } | SecretContent::Trust(public)) = &secret.content;
+        let version = match public {
+            Material::Inline(text) => digest(&[text]),
+            Material::File(path) => digest(&[path.as_os_str().as_encoded_bytes()]),
+        };
+        Self {
+            name: secret.name.as_str().into(),
+            version,
+            any: crate::xds::secret::encode(secret),
+            requires: Vec::new(),
+        }
+    }
+
     /// Encodes a resource.
     pub fn encode(resource: &Resource) -> Self {
         let any = resource.encode();
@@ -79,6 +97,18 @@ impl ResourceSet {
     /// The version of all resources of a type together.
     pub fn version(&self, resource_type: ResourceType) -> &Name {
         self.versions.get(resource_type)
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Entry({} {}, {} bytes)",
+            self.name,
+            self.version,
+            self.any.value.len()
+        )
     }
 }
 

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use crate::{
     ClusterName, SecretName,
+    secret::{Secret, SecretContent},
     xds::{
-        bootstrap::{Ads, Bootstrap, Node, StaticSecret},
-        decode::{cluster, common, listener, structure, tls},
+        bootstrap::{Ads, Bootstrap, Node},
+        decode::{cluster, common, listener, secret, structure},
         pb::{
             bootstrap::{self, bootstrap::DynamicResources, bootstrap::StaticResources},
             core::{self, ApiVersion, api_config_source::ApiType, grpc_service},
-            tls::{Secret, secret},
         },
         scope::{Decoded, Scope},
         support::messages,
@@ -90,9 +90,6 @@ messages! {
         }
         rejected { socket_options, allow_paths }
     }
-    Secret {
-        supported { name, r#type = "tls_certificate, validation_context; from files" }
-    }
 }
 
 /// The port of a DNS server that names none.
@@ -154,37 +151,20 @@ fn static_resources(scope: &Scope<'_>, message: &StaticResources, out: &mut Boot
     scope.check(message);
     out.listeners = scope.list("listeners", &message.listeners, listener::listener)?;
     out.clusters = scope.list("clusters", &message.clusters, cluster::cluster)?;
-    let secrets = scope.list("secrets", &message.secrets, static_secret)?;
+    let secrets = scope.list("secrets", &message.secrets, secret::secret)?;
     out.secrets = unique(scope, secrets)?;
     Ok(())
 }
 
-fn unique(scope: &Scope<'_>, secrets: Vec<(SecretName, StaticSecret)>) -> Decoded<BTreeMap<SecretName, StaticSecret>> {
+fn unique(scope: &Scope<'_>, secrets: Vec<Secret>) -> Decoded<BTreeMap<SecretName, SecretContent>> {
     let mut map = BTreeMap::new();
-    for (name, secret) in secrets {
+    for Secret { name, content } in secrets {
         if map.contains_key(&name) {
             return Err(scope.field("secrets").refuse(name, "each name once"));
         }
-        map.insert(name, secret);
+        map.insert(name, content);
     }
     Ok(map)
-}
-
-fn static_secret(scope: &Scope<'_>, message: &Secret) -> Decoded<(SecretName, StaticSecret)> {
-    scope.check(message);
-    let name = scope.field("name").parse(&message.name, SecretName::parse)?;
-    let secret = match scope.required("type", &message.r#type)? {
-        secret::Type::TlsCertificate(certificate) => {
-            StaticSecret::Certificate(tls::certificate_files(&scope.field("tls_certificate"), certificate)?)
-        }
-        secret::Type::ValidationContext(context) => {
-            StaticSecret::Trust(tls::trust_file(&scope.field("validation_context"), context)?)
-        }
-        secret::Type::SessionTicketKeys(_) | secret::Type::GenericSecret(_) => {
-            return Err(scope.refuse("another kind of secret", "tls_certificate or validation_context"));
-        }
-    };
-    Ok((name, secret))
 }
 
 fn dynamic_resources(scope: &Scope<'_>, message: &DynamicResources) -> Decoded<Option<Ads>> {

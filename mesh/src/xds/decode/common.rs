@@ -2,13 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::xds::{
-    pb::{
-        core::{self, address, config_source::ConfigSourceSpecifier, data_source::Specifier, socket_address},
-        protobuf,
+use crate::{
+    secret::Material,
+    xds::{
+        pb::{
+            core::{self, address, config_source::ConfigSourceSpecifier, data_source::Specifier, socket_address},
+            protobuf,
+        },
+        scope::{Decoded, Scope},
+        support::messages,
     },
-    scope::{Decoded, Scope},
-    support::messages,
 };
 
 messages! {
@@ -156,6 +159,19 @@ pub(super) fn filename<'a>(scope: &Scope<'_>, message: &'a core::DataSource) -> 
     match &message.specifier {
         Some(Specifier::Filename(name)) if !name.is_empty() => Ok(name),
         Some(_) | None => Err(scope.refuse("no filename", "only a non-empty filename is supported here")),
+    }
+}
+
+/// PEM text in place or in a file.
+pub(super) fn material(scope: &Scope<'_>, message: &core::DataSource) -> Decoded<Material> {
+    match &message.specifier {
+        Some(Specifier::Filename(name)) if !name.is_empty() => Ok(Material::File(name.into())),
+        Some(Specifier::InlineString(text)) if !text.is_empty() => Ok(Material::Inline(text.clone().into_bytes())),
+        Some(Specifier::InlineBytes(bytes)) if !bytes.is_empty() => Ok(Material::Inline(bytes.clone())),
+        Some(Specifier::EnvironmentVariable(_)) => Err(scope
+            .field("environment_variable")
+            .refuse("set", "filename, inline_string or inline_bytes")),
+        Some(_) | None => Err(scope.refuse("empty", "filename, inline_string or inline_bytes, not empty")),
     }
 }
 

@@ -1,7 +1,5 @@
 //! `extensions.transport_sockets.tls.v3`: TLS contexts.
 
-use std::path::PathBuf;
-
 use crate::{
     SecretName,
     matcher::StringMatcher,
@@ -67,7 +65,7 @@ messages! {
     }
     tls::CertificateValidationContext {
         supported {
-            trusted_ca = "filename",
+            trusted_ca = "filename; in a secret inline too",
             system_root_certs,
             match_typed_subject_alt_names,
             match_subject_alt_names = "deprecated: each is tried as DNS name, URI and IP address",
@@ -94,7 +92,7 @@ messages! {
         rejected { cipher_suites, ecdh_curves, signature_algorithms, compliance_policies }
     }
     tls::TlsCertificate {
-        supported { certificate_chain = "filename", private_key = "filename" }
+        supported { certificate_chain = "filename; in a secret inline too", private_key = "the same" }
         ignored { watched_directory = "files are always watched" }
         rejected {
             pkcs12, private_key_provider, password, ocsp_staple, signed_certificate_timestamp, tls_params,
@@ -279,7 +277,7 @@ fn certificate(scope: &Scope<'_>, message: &tls::CommonTlsContext) -> Decoded<Op
 }
 
 /// A certificate and its key from files.
-pub(super) fn certificate_files(scope: &Scope<'_>, message: &tls::TlsCertificate) -> Decoded<CertificateSource> {
+fn certificate_files(scope: &Scope<'_>, message: &tls::TlsCertificate) -> Decoded<CertificateSource> {
     scope.check(message);
     let chain = scope.required("certificate_chain", &message.certificate_chain)?;
     let key = scope.required("private_key", &message.private_key)?;
@@ -364,7 +362,8 @@ fn inline_validation(scope: &Scope<'_>, message: &tls::CertificateValidationCont
     }
 }
 
-fn accepts_untrusted(scope: &Scope<'_>, message: &tls::CertificateValidationContext) -> Decoded<bool> {
+/// Whether certificates are taken without a look.
+pub(super) fn accepts_untrusted(scope: &Scope<'_>, message: &tls::CertificateValidationContext) -> Decoded<bool> {
     match scope
         .field("trust_chain_verification")
         .enumeration(message.trust_chain_verification)?
@@ -392,22 +391,9 @@ fn trust(scope: &Scope<'_>, message: &tls::CertificateValidationContext) -> Deco
     }
 }
 
-/// The file of a validation context that is a secret of its own: roots and nothing else.
-pub(super) fn trust_file(scope: &Scope<'_>, message: &tls::CertificateValidationContext) -> Decoded<PathBuf> {
-    match inline_validation(scope, message)? {
-        WireValidation::Verify(Validation {
-            trust: TrustSource::File(file),
-            sans,
-        }) if sans.is_empty() => Ok(file),
-        _ => Err(scope.refuse(
-            "more than a file of roots",
-            "only trusted_ca.filename is supported in a secret",
-        )),
-    }
-}
-
+/// The names a certificate may have; none: any.
 #[allow(deprecated)] // older configurations do not say which kind of name they mean
-fn sans(scope: &Scope<'_>, message: &tls::CertificateValidationContext) -> Decoded<Vec<SanMatcher>> {
+pub(super) fn sans(scope: &Scope<'_>, message: &tls::CertificateValidationContext) -> Decoded<Vec<SanMatcher>> {
     let mut sans = scope.list(
         "match_typed_subject_alt_names",
         &message.match_typed_subject_alt_names,

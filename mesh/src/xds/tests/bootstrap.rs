@@ -2,8 +2,8 @@
 
 use crate::{
     SecretName,
-    tls::CertificateSource,
-    xds::bootstrap::{Ads, Bootstrap, StaticSecret},
+    secret::{Material, SecretContent},
+    xds::bootstrap::{Ads, Bootstrap},
 };
 
 const GATEWAY: &str = r#"
@@ -77,17 +77,17 @@ fn a_gateway_s_bootstrap_is_read() {
             clusters: true,
         })
     );
-    let certificate = CertificateSource::Files {
-        chain: "/etc/certs/cert-chain.pem".into(),
-        key: "/etc/certs/key.pem".into(),
-    };
+    let file = |name: &str| Material::File(name.into());
     assert_eq!(
         bootstrap.secrets[&secret("default")],
-        StaticSecret::Certificate(certificate)
+        SecretContent::Certificate {
+            chain: file("/etc/certs/cert-chain.pem"),
+            key: file("/etc/certs/key.pem"),
+        }
     );
     assert_eq!(
         bootstrap.secrets[&secret("ROOTCA")],
-        StaticSecret::Trust("/etc/certs/root-cert.pem".into())
+        SecretContent::Trust(file("/etc/certs/root-cert.pem"))
     );
 }
 
