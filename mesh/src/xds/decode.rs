@@ -3,6 +3,7 @@
 mod bootstrap;
 mod cluster;
 mod common;
+mod dns;
 mod endpoint;
 mod http;
 mod listener;
@@ -28,6 +29,7 @@ pub(crate) use self::{
     bootstrap::MESSAGES as BOOTSTRAP,
     cluster::MESSAGES as CLUSTER,
     common::MESSAGES as COMMON,
+    dns::MESSAGES as DNS,
     endpoint::MESSAGES as ENDPOINT,
     http::{IGNORED_FILTERS as IGNORED_HTTP_FILTERS, MESSAGES as HTTP},
     listener::{IGNORED_FILTERS as IGNORED_NETWORK_FILTERS, MESSAGES as LISTENER},

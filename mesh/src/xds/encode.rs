@@ -4,6 +4,7 @@
 
 mod cluster;
 mod common;
+mod dns;
 mod endpoint;
 mod http;
 mod listener;

@@ -8,6 +8,7 @@ pub(crate) use envoy_types::pb::{
         },
         extensions::{
             access_loggers::file::v3 as file_log,
+            clusters::{common::dns::v3 as dns_family, dns::v3 as dns_cluster},
             filters::{
                 http::{
                     cors::v3 as cors, fault::v3 as fault, rbac::v3 as http_rbac, router::v3 as router,

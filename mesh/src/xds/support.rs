@@ -105,6 +105,7 @@ pub const MESSAGES: &[&[Message]] = &[
     decode::TCP,
     decode::ROUTE,
     decode::CLUSTER,
+    decode::DNS,
     decode::ENDPOINT,
     decode::TLS,
     decode::SECRET,

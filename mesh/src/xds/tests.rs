@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod bytes;
+mod dns;
 mod envoy;
 mod istio;
 mod render;

@@ -4,7 +4,7 @@ use crate::{
     ClusterName,
     cluster::{CircuitBreakers, Cluster, Discovery, DnsFamily, DnsSettings, Endpoints, LbPolicy, UpstreamHttp},
     xds::{
-        decode::{common, endpoint, tls},
+        decode::{common, dns, endpoint, tls},
         pb::{
             cares,
             cluster::{
@@ -47,7 +47,7 @@ messages! {
             typed_dns_resolver_config = "c-ares without resolvers: names are resolved by the bootstrap's resolvers",
             common_lb_config,
             transport_socket,
-            cluster_discovery_type = "type: STATIC, STRICT_DNS, LOGICAL_DNS, EDS, ORIGINAL_DST",
+            cluster_discovery_type = "type: STATIC, STRICT_DNS, LOGICAL_DNS, EDS, ORIGINAL_DST; cluster_type: DnsCluster",
         }
         ignored {
             metadata = "labels for tools and for Istio's filters",
@@ -184,12 +184,7 @@ pub(super) fn cluster(scope: &Scope<'_>, message: &cluster::Cluster) -> Decoded<
 fn discovery(scope: &Scope<'_>, message: &cluster::Cluster) -> Decoded<Discovery> {
     let kind = match &message.cluster_discovery_type {
         Some(ClusterDiscoveryType::Type(kind)) => scope.field("type").enumeration(*kind)?,
-        Some(ClusterDiscoveryType::ClusterType(custom)) => {
-            return Err(scope.field("cluster_type").refuse(
-                &custom.name,
-                "only type is supported: STATIC, STRICT_DNS, LOGICAL_DNS, EDS, ORIGINAL_DST",
-            ));
-        }
+        Some(ClusterDiscoveryType::ClusterType(custom)) => return dns::custom(scope, message, custom),
         None => DiscoveryType::Static,
     };
     let at = scope.field("load_assignment");
@@ -205,14 +200,8 @@ fn discovery(scope: &Scope<'_>, message: &cluster::Cluster) -> Decoded<Discovery
         }
         DiscoveryType::LogicalDns => {
             let assignment = scope.required("load_assignment", &message.load_assignment)?;
-            let endpoints = endpoint::endpoints(&at, assignment)?.0;
-            match <[_; 1]>::try_from(endpoints) {
-                Ok([endpoint]) => Ok(Discovery::LogicalDns(endpoint, dns_settings(scope, message)?)),
-                Err(endpoints) => Err(at.field("endpoints").refuse(
-                    format_args!("{} endpoints", endpoints.len()),
-                    "LOGICAL_DNS needs exactly one",
-                )),
-            }
+            let endpoint = endpoint::only(&at, endpoint::endpoints(&at, assignment)?)?;
+            Ok(Discovery::LogicalDns(endpoint, dns_settings(scope, message)?))
         }
         DiscoveryType::Eds => {
             no_endpoints(&at, message);
@@ -271,7 +260,7 @@ fn dns_settings(scope: &Scope<'_>, message: &cluster::Cluster) -> Decoded<DnsSet
 }
 
 /// istiod gives every DNS cluster a resolver for its socket options only.
-fn cluster_resolver(scope: &Scope<'_>, message: &core::TypedExtensionConfig) -> Decoded<()> {
+pub(super) fn cluster_resolver(scope: &Scope<'_>, message: &core::TypedExtensionConfig) -> Decoded<()> {
     let config = cares_config(scope, message)?;
     if !config.resolvers.is_empty() {
         scope

@@ -84,6 +84,16 @@ pub(super) fn endpoints(scope: &Scope<'_>, message: &endpoint::ClusterLoadAssign
     Ok(Endpoints(localities.into_iter().flatten().collect()))
 }
 
+/// The one endpoint that `LOGICAL_DNS` resolves.
+pub(super) fn only(scope: &Scope<'_>, endpoints: Endpoints) -> Decoded<Endpoint> {
+    <[_; 1]>::try_from(endpoints.0)
+        .map(|[endpoint]| endpoint)
+        .map_err(|endpoints| {
+            let found = format!("{} endpoints", endpoints.len());
+            scope.field("endpoints").refuse(found, "LOGICAL_DNS needs exactly one")
+        })
+}
+
 fn locality(scope: &Scope<'_>, message: &endpoint::LocalityLbEndpoints) -> Decoded<Vec<Endpoint>> {
     scope.check(message);
     if message.priority != 0 {

@@ -2,14 +2,14 @@
 
 use crate::{
     ClusterName,
-    cluster::{CircuitBreakers, Cluster, Discovery, DnsFamily, DnsSettings, Endpoints, LbPolicy, UpstreamHttp},
+    cluster::{CircuitBreakers, Cluster, Discovery, Endpoints, LbPolicy, UpstreamHttp},
     xds::{
-        encode::{common, endpoint::endpoints, tls},
+        encode::{common, dns, endpoint::endpoints, tls},
         pb::{
             cluster::{
                 self,
                 circuit_breakers::Thresholds,
-                cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, LbPolicy as WireLbPolicy},
+                cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy as WireLbPolicy},
             },
             core::{Http1ProtocolOptions, Http2ProtocolOptions, UpstreamHttpProtocolOptions},
             upstream_http::{
@@ -50,43 +50,29 @@ pub fn cluster(value: &Cluster) -> cluster::Cluster {
 }
 
 fn discovery(message: &mut cluster::Cluster, name: &ClusterName, value: &Discovery) {
-    let mut set = |kind: DiscoveryType, assigned: Option<&Endpoints>| {
-        message.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind.into()));
-        message.load_assignment = assigned.map(|assigned| endpoints(name, assigned));
-    };
-    match value {
-        Discovery::Static(assigned) => set(DiscoveryType::Static, Some(assigned)),
+    let plain = |kind: DiscoveryType| ClusterDiscoveryType::Type(kind.into());
+    let custom = ClusterDiscoveryType::ClusterType;
+    let (kind, assigned) = match value {
+        Discovery::Static(assigned) => (plain(DiscoveryType::Static), Some(endpoints(name, assigned))),
         Discovery::StrictDns(assigned, settings) => {
-            set(DiscoveryType::StrictDns, Some(assigned));
-            dns_settings(message, settings);
+            let kind = dns::cluster_type(dns::Addresses::All, settings);
+            (custom(kind), Some(endpoints(name, assigned)))
         }
         Discovery::LogicalDns(endpoint, settings) => {
-            set(DiscoveryType::LogicalDns, Some(&Endpoints(vec![endpoint.clone()])));
-            dns_settings(message, settings);
+            let kind = dns::cluster_type(dns::Addresses::One, settings);
+            (custom(kind), Some(endpoints(name, &Endpoints(vec![endpoint.clone()]))))
         }
         Discovery::Eds { service_name } => {
-            set(DiscoveryType::Eds, None);
             message.eds_cluster_config = Some(cluster::cluster::EdsClusterConfig {
                 eds_config: Some(common::ads_source()),
                 service_name: service_name.as_ref().map(ToString::to_string).unwrap_or_default(),
             });
+            (plain(DiscoveryType::Eds), None)
         }
-        Discovery::OriginalDst => set(DiscoveryType::OriginalDst, None),
-    }
-}
-
-#[allow(deprecated)] // as istiod writes them
-fn dns_settings(message: &mut cluster::Cluster, settings: &DnsSettings) {
-    message.dns_refresh_rate = settings.refresh.map(common::duration);
-    message.respect_dns_ttl = settings.respect_ttl;
-    message.dns_lookup_family = match settings.family {
-        DnsFamily::Auto => DnsLookupFamily::Auto,
-        DnsFamily::V4Only => DnsLookupFamily::V4Only,
-        DnsFamily::V6Only => DnsLookupFamily::V6Only,
-        DnsFamily::V4Preferred => DnsLookupFamily::V4Preferred,
-        DnsFamily::All => DnsLookupFamily::All,
-    }
-    .into();
+        Discovery::OriginalDst => (plain(DiscoveryType::OriginalDst), None),
+    };
+    message.cluster_discovery_type = Some(kind);
+    message.load_assignment = assigned;
 }
 
 fn lb_policy(policy: LbPolicy) -> WireLbPolicy {
