@@ -1,7 +1,7 @@
 //! How a proxy of ours follows its control plane.
 
 use certs::Workload;
-use gateway::ads::{Security, Settings};
+use gateway::ads::{Security, Settings, Wants};
 use mesh::{
     id::SpiffeId,
     matcher::StringMatcher,
@@ -28,6 +28,7 @@ pub(crate) fn settings(node: Node, control: Control) -> Settings {
         server: control.server,
         security: control.security,
         protocol: control.protocol,
+        wants: Wants::default(),
         node_id: node.id,
         node_cluster: node.cluster,
         metadata: node.metadata,

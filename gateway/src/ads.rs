@@ -8,13 +8,16 @@ mod driver;
 mod publish;
 mod transport;
 
-pub use transport::{Security, SettingsError};
+pub use mesh::xds::ads::client::Wants;
+pub use transport::{Security, SettingsError, UNIX};
+
+use std::sync::Arc;
 
 use mesh::xds::{
     ResourceType,
     ads::{
         self, Name, Rejection,
-        client::{Delta, Sotw},
+        client::{Delta, Outside, Sotw},
     },
 };
 use serde_json::{Map, Value};
@@ -24,16 +27,19 @@ use self::{
     driver::{Apply, Driver},
     transport::Connector,
 };
+use crate::tls::secrets::Secrets;
 
 /// How to follow a control plane.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `host:port` of the control plane.
+    /// `host:port` of the control plane, or `unix:` and the path of its socket.
     pub server: String,
     /// How it is known to be the right one, and we to it.
     pub security: Security,
     /// Which protocol.
     pub protocol: Protocol,
+    /// What it is asked for. What listeners and clusters that come from elsewhere want of it, it is asked for anyway.
+    pub wants: Wants,
     /// Our node id: `router~<address>~<pod>.<namespace>~<namespace>.svc.<domain>`.
     pub node_id: String,
     /// Our `service-cluster`, for whoever reads it.
@@ -73,7 +79,9 @@ pub struct State {
 /// The settings cannot work; nothing was tried.
 pub(crate) fn follow<A: Apply>(
     settings: Settings,
+    secrets: &Secrets,
     apply: A,
+    outside: watch::Receiver<Arc<Outside>>,
     state: watch::Sender<State>,
 ) -> Result<impl Future<Output = ()> + Send + 'static, SettingsError> {
     let node = ads::Node {
@@ -82,12 +90,18 @@ pub(crate) fn follow<A: Apply>(
         metadata: Some(ads::struct_of(&settings.metadata)),
         ..ads::Node::default()
     };
-    let connector = Connector::new(&settings.server, settings.security)?;
-    let protocol = settings.protocol;
+    let connector = Connector::new(&settings.server, settings.security, secrets)?;
+    let (protocol, who) = (settings.protocol, (node, settings.wants));
     Ok(async move {
         match protocol {
-            Protocol::Delta => Driver::<Delta, A>::new(node, connector, apply, state).run().await,
-            Protocol::StateOfTheWorld => Driver::<Sotw, A>::new(node, connector, apply, state).run().await,
+            Protocol::Delta => {
+                let driver = Driver::<Delta, A>::new(who, connector, apply, outside, state);
+                driver.run().await;
+            }
+            Protocol::StateOfTheWorld => {
+                let driver = Driver::<Sotw, A>::new(who, connector, apply, outside, state);
+                driver.run().await;
+            }
         }
     })
 }

@@ -10,7 +10,11 @@ use mesh::{
     ClusterName,
     bundle::Bundle,
     cluster::{Cluster, Discovery, Endpoint, EndpointAddress},
-    xds::bootstrap::{Ads, Bootstrap, BootstrapError, Node},
+    source::{FileSource, Source},
+    xds::{
+        ads::client::Wants,
+        bootstrap::{Ads, Bootstrap, BootstrapError, Node},
+    },
 };
 
 use crate::{Settings, ads};
@@ -39,6 +43,19 @@ pub enum PlanError {
         /// Which name.
         name: String,
     },
+    /// Something comes over ADS, and there is no ADS.
+    #[error("{kind} {name} waits for something over ads, but dynamic_resources.ads_config is not set")]
+    NoControl {
+        /// What kind.
+        kind: &'static str,
+        /// Which name.
+        name: String,
+    },
+    /// A control plane must know who asks.
+    #[error(
+        "node: id and cluster are required to follow a control plane: set them, or --service-node and --service-cluster"
+    )]
+    Anonymous,
     /// The control plane cannot be reached as it is described.
     #[error("dynamic_resources.ads_config: cluster {cluster}: {reason}")]
     Control {
@@ -58,17 +75,29 @@ impl Plan {
         Self::of(Bootstrap::parse(text)?, workload)
     }
 
-    fn of(bootstrap: Bootstrap, workload: Option<Workload>) -> Result<Self, PlanError> {
+    /// What a bootstrap that was read asks for, for a proxy with this identity.
+    ///
+    /// # Errors
+    /// It cannot be started from.
+    pub fn of(bootstrap: Bootstrap, workload: Option<Workload>) -> Result<Self, PlanError> {
         let mut fixed = fixed(bootstrap.listeners, bootstrap.clusters)?;
-        let control = bootstrap.ads.as_ref();
-        let control = control.map(|ads| control_plane(ads, bootstrap.node, &mut fixed, workload.as_ref()));
+        let wants = Wants {
+            listeners: bootstrap.listeners_from == Some(Source::Ads),
+            clusters: bootstrap.clusters_from == Some(Source::Ads),
+        };
+        let control = match &bootstrap.ads {
+            Some(ads) => Some(control_plane(ads, wants, bootstrap.node, &mut fixed)?),
+            None => answered_without(&fixed).map(|()| None)?,
+        };
         Ok(Self {
-            control: control.transpose()?,
+            control,
             settings: Settings {
                 workload,
                 name_servers: bootstrap.resolvers,
                 secrets: bootstrap.secrets,
                 fixed,
+                listeners_from: file(bootstrap.listeners_from),
+                clusters_from: file(bootstrap.clusters_from),
                 ..Settings::default()
             },
             admin: bootstrap.admin,
@@ -96,12 +125,10 @@ fn fixed(listeners: Vec<mesh::listener::Listener>, clusters: Vec<Cluster>) -> Re
 }
 
 /// Takes the control plane's cluster out of the static ones and reads from it how to get there.
-fn control_plane(
-    ads: &Ads,
-    node: Node,
-    fixed: &mut Bundle,
-    workload: Option<&Workload>,
-) -> Result<ads::Settings, PlanError> {
+fn control_plane(ads: &Ads, wants: Wants, node: Node, fixed: &mut Bundle) -> Result<ads::Settings, PlanError> {
+    if node.id.is_empty() || node.cluster.is_empty() {
+        return Err(PlanError::Anonymous);
+    }
     let refused = |reason| PlanError::Control {
         cluster: ads.cluster.clone(),
         reason,
@@ -109,8 +136,9 @@ fn control_plane(
     let cluster = fixed.clusters.remove(&ads.cluster);
     let cluster = cluster.ok_or_else(|| refused("there is no static cluster of this name"))?;
     Ok(ads::Settings {
-        server: server(&cluster).ok_or_else(|| refused("expected exactly one endpoint"))?,
-        security: security(&cluster, workload).map_err(refused)?,
+        server: server(endpoint(&cluster).ok_or_else(|| refused("expected exactly one endpoint"))?),
+        security: security(cluster).map_err(refused)?,
+        wants,
         protocol: match ads.delta {
             true => ads::Protocol::Delta,
             false => ads::Protocol::StateOfTheWorld,
@@ -121,7 +149,32 @@ fn control_plane(
     })
 }
 
-fn server(cluster: &Cluster) -> Option<String> {
+fn file(source: Option<Source>) -> Option<FileSource> {
+    match source {
+        Some(Source::File(file)) => Some(file),
+        Some(Source::Ads) | None => None,
+    }
+}
+
+/// Without a control plane, nothing may wait for one.
+fn answered_without(fixed: &Bundle) -> Result<(), PlanError> {
+    let waits = |kind, name: &dyn ToString| PlanError::NoControl {
+        kind,
+        name: name.to_string(),
+    };
+    for listener in fixed.listeners.values() {
+        if listener.routes().any(|(_, source)| *source == Source::Ads) {
+            return Err(waits("listener", &listener.name));
+        }
+    }
+    let over_ads = |cluster: &&Cluster| cluster.endpoints().is_some_and(|(_, source)| *source == Source::Ads);
+    match fixed.clusters.values().find(over_ads) {
+        Some(cluster) => Err(waits("cluster", &cluster.name)),
+        None => Ok(()),
+    }
+}
+
+fn endpoint(cluster: &Cluster) -> Option<&EndpointAddress> {
     let endpoint: &Endpoint = match &cluster.discovery {
         Discovery::Static(endpoints) | Discovery::StrictDns(endpoints, _) => match endpoints.0.as_slice() {
             [one] => one,
@@ -130,26 +183,41 @@ fn server(cluster: &Cluster) -> Option<String> {
         Discovery::LogicalDns(endpoint, _) => endpoint,
         Discovery::Eds { .. } | Discovery::OriginalDst => return None,
     };
-    Some(match &endpoint.address {
-        EndpointAddress::Socket(address) => address.to_string(),
-        EndpointAddress::Name(name, port) => format!("{name}:{port}"),
-    })
+    Some(&endpoint.address)
 }
 
-fn security(cluster: &Cluster, workload: Option<&Workload>) -> Result<ads::Security, &'static str> {
+fn server(address: &EndpointAddress) -> String {
+    match address {
+        EndpointAddress::Socket(address) => address.to_string(),
+        EndpointAddress::Name(name, port) => format!("{name}:{port}"),
+        EndpointAddress::Pipe(path) => format!("{}{}", ads::UNIX, path.display()),
+    }
+}
+
+fn security(cluster: Cluster) -> Result<ads::Security, &'static str> {
     let Some(tls) = &cluster.tls else {
-        return Ok(ads::Security::PlaintextOnLoopback);
+        return match endpoint(&cluster).is_some_and(is_local) {
+            true => Ok(ads::Security::PlaintextOnLoopback),
+            false => Err("plaintext is spoken on loopback only: set its transport_socket to TLS"),
+        };
     };
-    let validation = tls.validation.as_ref().filter(|validation| !validation.sans.is_empty());
-    Ok(ads::Security::MutualTls {
-        workload: workload
-            .cloned()
-            .ok_or("TLS to the control plane needs a workload identity")?,
-        server: validation
-            .ok_or("its TLS settings must list the names that the control plane may have")?
-            .sans
-            .clone(),
-    })
+    let listed = tls
+        .validation
+        .as_ref()
+        .is_some_and(|validation| !validation.sans.is_empty());
+    match listed || cluster.auto_san_validation {
+        true => Ok(ads::Security::AsCluster(Box::new(cluster))),
+        false => Err("its TLS settings must list the names that the control plane may have"),
+    }
+}
+
+/// Whether nobody can listen between here and there.
+fn is_local(address: &EndpointAddress) -> bool {
+    match address {
+        EndpointAddress::Socket(address) => address.ip().is_loopback(),
+        EndpointAddress::Name(name, _) => name.as_str() == "localhost",
+        EndpointAddress::Pipe(_) => true,
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::{
     Settings,
     access_log::Sinks,
     ads,
+    catalog::{Catalog, Files, Moves},
     drain::{Background, Phase, Runtime},
     publish::{Parts, Publisher},
     snapshot::ChainIds,
@@ -32,6 +33,8 @@ pub struct Handle {
     phase: watch::Sender<Phase>,
     /// Closed when the last worker is gone.
     alive: mpsc::Receiver<()>,
+    /// Follows files of configuration.
+    _files: Background,
 }
 
 /// A control plane that is being followed.
@@ -74,17 +77,37 @@ pub enum StartError {
     /// The system's name servers cannot be found out.
     #[error("cannot find the name servers of this system: {0}")]
     NameServers(String),
-    /// The fixed configuration has resources that cannot be taken.
+    /// The configuration that is there from the beginning has resources that cannot be taken.
     #[error("the configuration cannot be used: {}", list(.0))]
     Rejected(Vec<Rejected>),
+    /// Files that the configuration names are not there, or cannot be followed.
+    #[error("the configuration names files that cannot be used: {}", .0.join("; "))]
+    Files(Vec<String>),
 }
 
 impl Gateway {
-    /// Starts workers and applies the fixed configuration.
+    /// Starts workers and applies the configuration that is there from the beginning: static, and in files.
     ///
     /// # Errors
     /// Nothing runs then.
     pub async fn start(settings: Settings) -> Result<Handle, StartError> {
+        let handle = Self::prepare(settings)?;
+        handle.publisher.begin().await?;
+        Ok(handle)
+    }
+
+    /// Checks whether [`Self::start`] could take this: everything is read and built, nothing is opened or dialled.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn check(settings: Settings) -> Result<(), StartError> {
+        let handle = Self::prepare(settings)?;
+        let checked = handle.publisher.check().await;
+        handle.shutdown().await;
+        checked
+    }
+
+    fn prepare(settings: Settings) -> Result<Handle, StartError> {
         let resolver = Resolver::new(&settings.name_servers);
         let resolver = resolver.map_err(|error| StartError::NameServers(error.to_string()))?;
         let (phase, phases) = watch::channel(Phase::Running);
@@ -102,16 +125,22 @@ impl Gateway {
             secrets: Secrets::new(settings.workload, settings.secrets, settings.system_roots, files),
             resolver: Arc::new(resolver),
             runtime,
-            fixed: settings.fixed,
             ids: ChainIds::default(),
         };
-        let handle = Handle {
-            publisher: Arc::new(Publisher::new(parts, workers)),
+        let moves = Arc::new(Moves::default());
+        let files = Files::new(moves.clone()).map_err(StartError::Thread)?;
+        let catalog = Catalog::new(settings.fixed, settings.listeners_from, settings.clusters_from, files);
+        let publisher = Arc::new(Publisher::new(parts, catalog, workers));
+        let following = publisher.clone();
+        let following = publisher
+            .runtime()
+            .spawn(async move { following.follow_files(&moves).await });
+        Ok(Handle {
+            publisher,
             phase,
             alive,
-        };
-        handle.apply(Bundle::default()).await.map_err(StartError::Rejected)?;
-        Ok(handle)
+            _files: following,
+        })
     }
 }
 
@@ -128,7 +157,7 @@ impl Handle {
     /// # Errors
     /// The resources that could not be taken; the last good version of each stays, everything else applies.
     pub async fn apply(&self, bundle: Bundle) -> Result<(), Vec<Rejected>> {
-        self.publisher.apply(bundle).await
+        self.publisher.apply(Arc::new(bundle)).await
     }
 
     /// Follows a control plane: what it sends is applied until the result is dropped, or this data plane ends.
@@ -137,7 +166,13 @@ impl Handle {
     /// The settings cannot work.
     pub fn follow(&self, control: ads::Settings) -> Result<Following, ads::SettingsError> {
         let (sender, state) = watch::channel(ads::State::default());
-        let following = ads::follow(control, Arc::clone(&self.publisher), sender)?;
+        let following = ads::follow(
+            control,
+            self.publisher.secrets(),
+            Arc::clone(&self.publisher),
+            self.publisher.outside(),
+            sender,
+        )?;
         Ok(Following {
             state,
             _task: self.publisher.runtime().spawn(following),

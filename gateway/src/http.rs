@@ -25,7 +25,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use mesh::{
-    ClusterName, RouteConfigName,
+    ClusterName,
     authz::Facts,
     listener::{Http, RouteSource},
     route::{Redirect, RouteAction},
@@ -37,7 +37,7 @@ use crate::{
     authz::{Engine, Verdict},
     connection::Connection,
     error::{BadRequest, ProxyError},
-    snapshot::Snapshot,
+    snapshot::{RoutesKey, Snapshot},
 };
 use body::ResponseBody;
 use head::{Head, Refusal};
@@ -58,8 +58,8 @@ pub(crate) struct HttpChain {
 
 /// Where the routes are.
 enum Routes {
-    /// In the snapshot, by name.
-    Named(RouteConfigName),
+    /// In the snapshot.
+    Named(RoutesKey),
     /// Here.
     Inline(Arc<RouteTable>),
 }
@@ -102,7 +102,7 @@ impl HttpChain {
             logs: Arc::new(Loggers::build(&settings.access_logs, sinks).map_err(|error| error.to_string())?),
             authz: Engine::build(&settings.rbac),
             routes: match &settings.routes {
-                RouteSource::Rds(name) => Routes::Named(name.clone()),
+                RouteSource::Rds(name, source) => Routes::Named((name.clone(), source.clone())),
                 RouteSource::Inline(config) => Routes::Inline(Arc::new(RouteTable::build(config)?)),
             },
         })
@@ -117,7 +117,7 @@ impl HttpChain {
 
     fn routes<'a>(&'a self, snapshot: &'a Snapshot) -> Option<&'a RouteTable> {
         match &self.routes {
-            Routes::Named(name) => snapshot.routes(name).map(|routes| &**routes),
+            Routes::Named(key) => snapshot.routes(key).map(|routes| &**routes),
             Routes::Inline(routes) => Some(routes),
         }
     }

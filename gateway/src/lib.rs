@@ -8,6 +8,7 @@ mod access_log;
 pub mod ads;
 mod authz;
 pub mod bootstrap;
+mod catalog;
 mod clock;
 mod connection;
 mod drain;

@@ -1,6 +1,6 @@
-//! Bundles become what is served: build, bind, warm, publish, in this order.
+//! What the [catalog](Catalog) holds becomes what is served: build, bind, warm, publish, in this order.
 //!
-//! Invariants: one bundle at a time; what cannot be taken changes nothing and is named; a socket is bound before its listener
+//! Invariants: one publication at a time; what cannot be taken changes nothing and is named; a socket is bound before its listener
 //! is published and closed after.
 
 use std::{
@@ -11,15 +11,16 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use mesh::{ListenerName, bundle::Bundle};
+use mesh::{ListenerName, bundle::Bundle, source::Source, xds::ads::client::Outside};
 use tokio::{
-    sync::{Mutex as AsyncMutex, mpsc, oneshot},
+    sync::{Mutex as AsyncMutex, mpsc, oneshot, watch},
     time::timeout,
 };
 
 use crate::{
-    Rejected, Resource,
+    Rejected, Resource, StartError,
     access_log::Sinks,
+    catalog::{Attributed, Catalog, Desired, Moves},
     drain::Runtime,
     limits,
     snapshot::{Builder, ChainIds, Snapshot},
@@ -28,12 +29,13 @@ use crate::{
     worker::{Order, Place, Places, Shared},
 };
 
-/// Publishes bundles.
+/// Publishes what is to run.
 pub(crate) struct Publisher {
     parts: Parts,
     workers: Vec<mpsc::Sender<Order>>,
-    /// Held while a bundle is being published.
-    turn: AsyncMutex<()>,
+    /// Locked while something is being published.
+    catalog: AsyncMutex<Catalog>,
+    outside: watch::Sender<Arc<Outside>>,
     bound: Mutex<BTreeMap<Place, SocketAddr>>,
 }
 
@@ -41,8 +43,6 @@ pub(crate) struct Publisher {
 pub(crate) struct Parts {
     /// What workers see.
     pub(crate) shared: Arc<Shared>,
-    /// Configuration that bundles add to.
-    pub(crate) fixed: Bundle,
     /// Certificates and roots.
     pub(crate) secrets: Secrets,
     /// Names.
@@ -57,40 +57,116 @@ pub(crate) struct Parts {
 
 impl Publisher {
     /// Publishes to these workers.
-    pub(crate) fn new(parts: Parts, workers: Vec<mpsc::Sender<Order>>) -> Self {
+    pub(crate) fn new(parts: Parts, catalog: Catalog, workers: Vec<mpsc::Sender<Order>>) -> Self {
         Self {
             parts,
             workers,
-            turn: AsyncMutex::default(),
+            catalog: AsyncMutex::new(catalog),
+            outside: watch::Sender::default(),
             bound: Mutex::default(),
         }
     }
 
-    /// Makes a bundle the configuration in force.
+    /// Publishes what is there before a control plane has said anything.
     ///
     /// # Errors
-    /// The resources that could not be taken; the last good version of each stays, everything else applies.
-    pub(crate) async fn apply(&self, bundle: Bundle) -> Result<(), Vec<Rejected>> {
-        let _turn = self.turn.lock().await;
+    /// What of it cannot be used; nothing is served then that was not before.
+    pub(crate) async fn begin(&self) -> Result<(), StartError> {
+        let mut catalog = self.catalog.lock().await;
+        let Attributed { fixed, files, .. } = self.publish(&mut catalog).await;
+        catalog.report(&files);
+        match catalog.missing() {
+            missing if !missing.is_empty() => Err(StartError::Files(missing)),
+            _ if !fixed.is_empty() => Err(StartError::Rejected(fixed)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Builds what would be published first, but opens no listener and waits for nothing.
+    ///
+    /// # Errors
+    /// What of it cannot be used.
+    pub(crate) async fn check(&self) -> Result<(), StartError> {
+        let mut catalog = self.catalog.lock().await;
+        let nothing = Snapshot::default();
+        catalog.read(&nothing).await;
+        let (_, rejected) = self.parts.build(&catalog.desired(), &nothing);
+        match catalog.problems() {
+            problems if !problems.is_empty() => Err(StartError::Files(problems)),
+            _ if !rejected.is_empty() => {
+                let rejected = rejected.into_iter().map(|(_, rejected)| rejected);
+                Err(StartError::Rejected(rejected.collect()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a control plane's bundle part of the configuration in force, in place of its last one.
+    ///
+    /// # Errors
+    /// The resources of it that could not be taken; the last good version of each stays, everything else applies.
+    pub(crate) async fn apply(&self, bundle: Arc<Bundle>) -> Result<(), Vec<Rejected>> {
+        let mut catalog = self.catalog.lock().await;
+        catalog.take(bundle);
+        let rejected = self.publish(&mut catalog).await;
+        catalog.report(&rejected.others());
+        if rejected.control.is_empty() {
+            Ok(())
+        } else {
+            Err(rejected.control)
+        }
+    }
+
+    /// Reads again, for ever, what was moved, and publishes what has changed.
+    pub(crate) async fn follow_files(&self, moves: &Moves) {
+        loop {
+            let moved = moves.next().await;
+            let mut catalog = self.catalog.lock().await;
+            if catalog.reread(moved.as_ref()).await {
+                let rejected = self.publish(&mut catalog).await;
+                catalog.report(&rejected.others());
+            }
+        }
+    }
+
+    /// What is wanted of a control plane by others than its own resources, now and after each change.
+    pub(crate) fn outside(&self) -> watch::Receiver<Arc<Outside>> {
+        self.outside.subscribe()
+    }
+
+    /// Publishes what the catalog holds. Returns what of it could not be taken.
+    async fn publish(&self, catalog: &mut Catalog) -> Attributed {
         let previous = self.parts.shared.snapshot.load_full();
-        let mut bundle = self.parts.with_fixed(bundle);
-        let (mut snapshot, mut rejected) = self.parts.build(&bundle, &previous);
+        catalog.read(&previous).await;
+        let mut desired = catalog.desired();
+        let (mut snapshot, mut rejected) = self.parts.build(&desired, &previous);
         let unbound = self.bind(&snapshot).await;
         if !unbound.is_empty() {
-            keep_previous(&mut bundle, &previous, &unbound);
-            (snapshot, rejected) = self.parts.build(&bundle, &previous);
-            rejected.extend(unbound);
+            keep_previous(&mut desired, &previous, &unbound);
+            (snapshot, rejected) = self.parts.build(&desired, &previous);
+            rejected.extend(unbound.into_iter().map(|unbound| (Source::Ads, unbound)));
         }
         warm(&snapshot).await;
         let places = Arc::new(places(&snapshot));
+        let outside = catalog.outside(&snapshot);
         self.parts.shared.snapshot.store(Arc::new(snapshot));
         self.serve(&places).await;
-        if rejected.is_empty() { Ok(()) } else { Err(rejected) }
+        self.outside.send_if_modified(|current| {
+            let news = **current != outside;
+            *current = Arc::new(outside);
+            news
+        });
+        catalog.attribute(rejected)
     }
 
     /// Where tasks run that are no worker's.
     pub(crate) fn runtime(&self) -> &Runtime {
         &self.parts.runtime
+    }
+
+    /// Where certificates and roots are.
+    pub(crate) fn secrets(&self) -> &Secrets {
+        &self.parts.secrets
     }
 
     /// The addresses that are listened on.
@@ -153,7 +229,7 @@ impl Publisher {
 }
 
 impl Parts {
-    fn build(&self, bundle: &Bundle, previous: &Snapshot) -> (Snapshot, Vec<Rejected>) {
+    fn build(&self, desired: &Desired<'_>, previous: &Snapshot) -> (Snapshot, Vec<(Source, Rejected)>) {
         let builder = Builder {
             previous,
             environment: Environment {
@@ -165,30 +241,20 @@ impl Parts {
             ids: &self.ids,
             rejected: Vec::new(),
         };
-        builder.build(bundle)
-    }
-
-    /// Fixed resources win over those of the same name, as in Envoy.
-    fn with_fixed(&self, mut bundle: Bundle) -> Bundle {
-        let fixed = self.fixed.clone();
-        bundle.listeners.extend(fixed.listeners);
-        bundle.routes.extend(fixed.routes);
-        bundle.clusters.extend(fixed.clusters);
-        bundle.endpoints.extend(fixed.endpoints);
-        bundle
+        builder.build(desired)
     }
 }
 
 /// Puts the last good version of the listeners in place of those that could not be bound.
-fn keep_previous(bundle: &mut Bundle, previous: &Snapshot, unbound: &[Rejected]) {
+fn keep_previous<'a>(desired: &mut Desired<'a>, previous: &'a Snapshot, unbound: &[Rejected]) {
     let is_unbound = |name: &ListenerName| unbound.iter().any(|rejected| rejected.name == name.as_str());
-    bundle.listeners.retain(|name, _| !is_unbound(name));
+    desired.listeners.retain(|name, _| !is_unbound(name));
     for listener in previous
         .listeners()
         .filter(|listener| is_unbound(&listener.settings().name))
     {
         let settings = listener.settings();
-        bundle.listeners.insert(settings.name.clone(), settings.clone());
+        desired.listeners.insert(&settings.name, settings);
     }
 }
 

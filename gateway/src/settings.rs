@@ -5,7 +5,7 @@ use std::{
 };
 
 use certs::Workload;
-use mesh::{SecretName, bundle::Bundle, secret::SecretContent};
+use mesh::{SecretName, bundle::Bundle, secret::SecretContent, source::FileSource};
 
 use crate::{
     Overflow,
@@ -32,6 +32,10 @@ pub struct Settings {
     pub access_log_overflow: Overflow,
     /// Configuration that is there from the beginning and is never replaced.
     pub fixed: Bundle,
+    /// A file of further listeners.
+    pub listeners_from: Option<FileSource>,
+    /// A file of further clusters.
+    pub clusters_from: Option<FileSource>,
 }
 
 impl Default for Settings {
@@ -46,6 +50,8 @@ impl Default for Settings {
             stdout: None,
             access_log_overflow: Overflow::default(),
             fixed: Bundle::default(),
+            listeners_from: None,
+            clusters_from: None,
         }
     }
 }

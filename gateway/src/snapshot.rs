@@ -12,7 +12,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use mesh::{ClusterName, ListenerName, RouteConfigName, listener as model, route::RouteConfig};
+use mesh::{ClusterName, ListenerName, RouteConfigName, listener as model, route::RouteConfig, source::Source};
 use tokio::sync::watch;
 
 pub(crate) use build::{Builder, ChainIds};
@@ -45,7 +45,8 @@ pub(crate) struct Snapshot {
     by_address: HashMap<(SocketAddr, bool), Arc<Listener>>,
     chains: HashMap<ChainId, Arc<Chain>>,
     clusters: HashMap<ClusterName, Arc<Cluster>>,
-    routes: HashMap<RouteConfigName, Routes>,
+    /// By name and source: the same name from two sources is two route configurations.
+    routes: HashMap<RoutesKey, Routes>,
 }
 
 /// A listener.
@@ -81,6 +82,9 @@ pub(crate) enum Serve {
     Tcp(Arc<TcpChain>),
 }
 
+/// What a route configuration is known by.
+pub(crate) type RoutesKey = (RouteConfigName, Source);
+
 struct Routes {
     settings: RouteConfig,
     table: Arc<RouteTable>,
@@ -104,8 +108,8 @@ impl Snapshot {
     }
 
     /// A route configuration.
-    pub(crate) fn routes(&self, name: &RouteConfigName) -> Option<&Arc<RouteTable>> {
-        self.routes.get(name).map(|routes| &routes.table)
+    pub(crate) fn routes(&self, key: &RoutesKey) -> Option<&Arc<RouteTable>> {
+        self.routes.get(key).map(|routes| &routes.table)
     }
 
     /// A listener.

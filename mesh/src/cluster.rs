@@ -1,9 +1,9 @@
 //! Clusters and their endpoints: where requests and connections end up, as Envoy's `config.cluster.v3` and
 //! `config.endpoint.v3`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::{ClusterName, host::Host, tls::UpstreamTls};
+use crate::{ClusterName, host::Host, source::Source, tls::UpstreamTls};
 
 /// A group of upstream hosts that serve the same thing.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +32,18 @@ pub struct Cluster {
     pub buffer_limit: Option<u32>,
 }
 
+impl Cluster {
+    /// The endpoint resource it waits for: its name, and where it comes from. `None`: it has its endpoints otherwise.
+    pub fn endpoints(&self) -> Option<(&ClusterName, &Source)> {
+        match &self.discovery {
+            Discovery::Eds { service_name, source } => Some((service_name.as_ref().unwrap_or(&self.name), source)),
+            Discovery::Static(_) | Discovery::StrictDns(..) | Discovery::LogicalDns(..) | Discovery::OriginalDst => {
+                None
+            }
+        }
+    }
+}
+
 /// How endpoints are found.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Discovery {
@@ -41,10 +53,12 @@ pub enum Discovery {
     StrictDns(Endpoints, DnsSettings),
     /// One address of one name at a time; old connections stay.
     LogicalDns(Endpoint, DnsSettings),
-    /// An endpoint resource of the same bundle, by the cluster's name unless another is given.
+    /// An endpoint resource, by the cluster's name unless another is given.
     Eds {
         /// Name of the endpoint resource.
         service_name: Option<ClusterName>,
+        /// Where it comes from.
+        source: Source,
     },
     /// The address the downstream connection was made for, before it was redirected. Only where the peer is trusted: beside an
     /// application, never at a gateway.
@@ -100,6 +114,8 @@ pub enum EndpointAddress {
     Socket(SocketAddr),
     /// A name to resolve, and a port. DNS clusters only.
     Name(Host, u16),
+    /// A Unix socket. Services of the proxy itself only: no traffic is sent there.
+    Pipe(PathBuf),
 }
 
 /// `lb_policy`.

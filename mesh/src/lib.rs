@@ -16,6 +16,7 @@ mod name;
 pub mod path_template;
 pub mod route;
 pub mod secret;
+pub mod source;
 pub mod tls;
 pub mod xds;
 

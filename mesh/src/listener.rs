@@ -10,6 +10,7 @@ use crate::{
     host::HostPattern,
     log::AccessLog,
     route::{RouteConfig, WeightedClusters},
+    source::Source,
     tls::DownstreamTls,
 };
 
@@ -40,6 +41,20 @@ pub struct Listener {
     pub access_logs: Vec<AccessLog>,
     /// Bytes buffered per connection. `None`: 1 MiB.
     pub buffer_limit: Option<u32>,
+}
+
+impl Listener {
+    /// The route configurations its filter chains wait for: their names, and where they come from.
+    pub fn routes(&self) -> impl Iterator<Item = (&RouteConfigName, &Source)> {
+        let chains = self.filter_chains.iter().chain(&self.default_filter_chain);
+        chains.filter_map(|chain| match &chain.protocol {
+            Protocol::Http(http) => match &http.routes {
+                RouteSource::Rds(name, source) => Some((name, source)),
+                RouteSource::Inline(_) => None,
+            },
+            Protocol::Tcp(_) => None,
+        })
+    }
 }
 
 /// `core.v3.TrafficDirection`.
@@ -194,8 +209,8 @@ pub enum Codec {
 /// Where a connection manager's routes come from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RouteSource {
-    /// A route configuration of the same bundle.
-    Rds(RouteConfigName),
+    /// A route configuration by its name, from this source.
+    Rds(RouteConfigName, Source),
     /// Written in place.
     Inline(RouteConfig),
 }

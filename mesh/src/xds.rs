@@ -10,6 +10,7 @@ pub mod bootstrap;
 pub mod decode;
 pub mod encode;
 mod error;
+pub mod file;
 pub mod json;
 mod pb;
 pub mod proxy;

@@ -70,6 +70,7 @@ impl Sidecar {
             server: settings.control.server,
             security: settings.control.security,
             protocol: settings.control.protocol,
+            wants: ads::Wants::default(),
             node_id: node.id,
             node_cluster: node.cluster,
             metadata: node.metadata,

@@ -26,6 +26,7 @@ use mesh::{
     listener::{FilterChain, FilterChainMatch, Inspectors, Listener, Protocol as Serves, TcpProxy, TrafficDirection},
     matcher::StringMatcher,
     route::WeightedClusters,
+    source::Source,
     tls::{SanKind, SanMatcher},
 };
 use sallyport::lab::pki::MeshCa;
@@ -65,7 +66,10 @@ fn relay(name: &str, address: SocketAddr) -> (Listener, Cluster, Endpoints) {
     let cluster = Cluster {
         name: ClusterName::parse(name).unwrap(),
         alt_stat_name: None,
-        discovery: Discovery::Eds { service_name: None },
+        discovery: Discovery::Eds {
+            service_name: None,
+            source: Source::Ads,
+        },
         lb_policy: LbPolicy::RoundRobin,
         connect_timeout: None,
         tls: None,
@@ -120,6 +124,7 @@ fn following(server: &Server, namespace: &str, security: ads::Security, protocol
         server: server.address().to_string(),
         security,
         protocol,
+        wants: ads::Wants::default(),
         node_id: node_id(namespace),
         node_cluster: "egress".to_owned(),
         metadata: Map::new(),

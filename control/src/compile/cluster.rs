@@ -9,6 +9,7 @@ use mesh::{
         CircuitBreakers, Cluster, Discovery, DnsFamily, DnsSettings, Endpoint, EndpointAddress, Endpoints, LbPolicy,
         UpstreamHttp,
     },
+    source::Source,
 };
 
 use super::{
@@ -223,8 +224,11 @@ fn discovery(
         // The address that the client dialled means something only beside the client.
         Resolution::Client if !cx.is_gateway() => (Discovery::OriginalDst, None),
         Resolution::Client | Resolution::Endpoints => {
-            let service_name = Some(name);
-            (Discovery::Eds { service_name }, Some(by_address(endpoints)))
+            let eds = Discovery::Eds {
+                service_name: Some(name),
+                source: Source::Ads,
+            };
+            (eds, Some(by_address(endpoints)))
         }
     })
 }

@@ -15,6 +15,7 @@ use mesh::{
     host::HostPattern,
     listener::{FilterChain, FilterChainMatch, Inspectors, Listener, RouteSource, TrafficDirection},
     route::{Domain, Forward, PathMatch, Route, RouteAction, RouteConfig, VirtualHost},
+    source::Source,
 };
 
 use super::{
@@ -43,7 +44,7 @@ pub(super) fn add(cx: Context<'_>, port: u16, routes: &MeshRoutes<'_>, bundle: &
 
 fn listener(cx: Context<'_>, port: u16) -> Listener {
     let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let routes = RouteSource::Rds(names::routes(ROUTES));
+    let routes = RouteSource::Rds(names::routes(ROUTES), Source::Ads);
     let stat_prefix = format!("outbound_{address}_{port};");
     Listener {
         name: names::listener(address, port),

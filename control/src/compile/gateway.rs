@@ -10,6 +10,7 @@ use mesh::{
     bundle::Bundle,
     host::HostPattern,
     listener::{FilterChain, FilterChainMatch, Inspectors, Listener, RouteSource, TrafficDirection, Transport},
+    source::Source,
     tls::{CertificateSource, DownstreamTls, SanMatcher, TrustSource, Validation},
 };
 
@@ -285,7 +286,13 @@ fn http_chain(
         handshake_timeout: tls.is_some().then_some(HANDSHAKE_TIMEOUT),
         tls,
         rbac: Vec::new(),
-        protocol: http::connection_manager(cx, Peer::Mesh, stat_prefix, RouteSource::Rds(routes.clone()), rbac),
+        protocol: http::connection_manager(
+            cx,
+            Peer::Mesh,
+            stat_prefix,
+            RouteSource::Rds(routes.clone(), Source::Ads),
+            rbac,
+        ),
     }
 }
 

@@ -17,6 +17,7 @@ use mesh::{
         FilterChain, FilterChainMatch, Inspectors, Listener, Protocol, RouteSource, TrafficDirection, Transport,
     },
     route::{DirectResponse, PathMatch, Route, RouteAction, RouteConfig, VirtualHost, WeightedClusters},
+    source::Source,
 };
 
 use super::{
@@ -241,7 +242,7 @@ fn add_tls_chains(
 /// The chain for requests; it must not be taken for bytes that only look like none of the other chains'.
 fn http_chain(cx: Context<'_>, port: u16) -> FilterChain {
     let stat_prefix = format!("outbound_{}_{port};", cx.any_address());
-    let routes = RouteSource::Rds(names::routes(&port.to_string()));
+    let routes = RouteSource::Rds(names::routes(&port.to_string()), Source::Ads);
     FilterChain {
         matches: FilterChainMatch {
             transport: Some(Transport::Plaintext),

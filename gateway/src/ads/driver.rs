@@ -7,7 +7,7 @@ use mesh::{
     bundle::Bundle,
     xds::ads::{
         MAX_MESSAGE, Node, Rejection,
-        client::{Client, Delta, Offer, Protocol, Received, Sotw},
+        client::{Client, Delta, Offer, Outside, Protocol, Received, Sotw, Wants},
     },
 };
 use tokio::{
@@ -39,6 +39,10 @@ pub(super) struct Driver<P, A> {
     connector: Connector,
     apply: A,
     state: watch::Sender<State>,
+    /// What others than the control plane's own resources want of it.
+    outside: watch::Receiver<Arc<Outside>>,
+    /// This stream knows who we are.
+    introduced: bool,
 }
 
 /// Requests that wait for the connection. More than one response's answer and the first ones of a stream never wait.
@@ -71,13 +75,21 @@ impl Method for Sotw {
 }
 
 impl<P: Method, A: Apply> Driver<P, A> {
-    pub(super) fn new(node: Node, connector: Connector, apply: A, state: watch::Sender<State>) -> Self {
+    pub(super) fn new(
+        (node, wants): (Node, Wants),
+        connector: Connector,
+        apply: A,
+        outside: watch::Receiver<Arc<Outside>>,
+        state: watch::Sender<State>,
+    ) -> Self {
         Self {
-            client: Client::default(),
+            client: Client::new(wants),
             node,
             connector,
             apply,
             state,
+            outside,
+            introduced: false,
         }
     }
 
@@ -85,6 +97,7 @@ impl<P: Method, A: Apply> Driver<P, A> {
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new();
         loop {
+            self.await_interest().await;
             let mut answered = false;
             let error = match self.session(&mut answered).await {
                 Ok(()) => "the control plane ended the stream".to_owned(),
@@ -112,11 +125,9 @@ impl<P: Method, A: Apply> Driver<P, A> {
     async fn session(&mut self, answered: &mut bool) -> Result<(), Status> {
         let channel = connect(&self.connector).await?;
         let (requests, queue) = mpsc::channel(QUEUE);
-        let mut first = self.client.connect();
-        if let Some(request) = first.first_mut() {
-            P::set_node(request, self.node.clone());
-        }
-        send(&requests, first).await?;
+        self.introduced = false;
+        let first = self.client.connect();
+        self.send(&requests, first).await?;
         let service = AggregatedDiscoveryServiceClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
@@ -126,9 +137,43 @@ impl<P: Method, A: Apply> Driver<P, A> {
             .into_inner();
         self.state.send_modify(|state| state.connected = true);
         tracing::info!(server = self.connector.server(), "following the control plane");
-        while let Some(response) = responses.message().await? {
-            *answered = true;
-            send(&requests, self.digest(response).await?).await?;
+        loop {
+            let due = tokio::select! {
+                response = responses.message() => match response? {
+                    Some(response) => {
+                        *answered = true;
+                        self.digest(response).await?
+                    }
+                    None => return Ok(()),
+                },
+                outside = changed(&mut self.outside) => self.client.point_at(outside),
+            };
+            self.send(&requests, due).await?;
+        }
+    }
+
+    /// Waits until there is anything to ask the control plane for.
+    async fn await_interest(&mut self) {
+        let mut outside = self.outside.borrow_and_update().clone();
+        loop {
+            // Nothing is open on which the requests would be due.
+            let _ = self.client.point_at(outside);
+            if self.client.is_interested() {
+                return;
+            }
+            outside = changed(&mut self.outside).await;
+        }
+    }
+
+    /// Hands over requests; the first one of a stream says who we are.
+    async fn send(&mut self, queue: &mpsc::Sender<P::Request>, requests: Vec<P::Request>) -> Result<(), Status> {
+        for mut request in requests {
+            if !std::mem::replace(&mut self.introduced, true) {
+                P::set_node(&mut request, self.node.clone());
+            }
+            let sent = timeout(HAND_OVER, queue.send(request)).await;
+            let sent = sent.map_err(|_| Status::deadline_exceeded("the control plane does not read"))?;
+            sent.map_err(|_| Status::unavailable("the stream has ended"))?;
         }
         Ok(())
     }
@@ -183,13 +228,12 @@ async fn connect(connector: &Connector) -> Result<Channel, Status> {
     connected.map_err(|error| Status::from_error(Box::new(error)))
 }
 
-async fn send<T>(queue: &mpsc::Sender<T>, requests: Vec<T>) -> Result<(), Status> {
-    for request in requests {
-        let sent = timeout(HAND_OVER, queue.send(request)).await;
-        let sent = sent.map_err(|_| Status::deadline_exceeded("the control plane does not read"))?;
-        sent.map_err(|_| Status::unavailable("the stream has ended"))?;
+/// The next value. For ever, if there is none to come.
+async fn changed(outside: &mut watch::Receiver<Arc<Outside>>) -> Arc<Outside> {
+    match outside.changed().await {
+        Ok(()) => outside.borrow_and_update().clone(),
+        Err(_) => std::future::pending().await,
     }
-    Ok(())
 }
 
 /// What tonic says of every failed connection, next to the cause.

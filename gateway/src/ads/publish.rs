@@ -12,7 +12,7 @@ use crate::{Rejected, Resource, publish::Publisher};
 
 impl Apply for Arc<Publisher> {
     async fn apply(&mut self, bundle: Arc<Bundle>) -> Result<(), Vec<Rejection>> {
-        let applied = Publisher::apply(self, Bundle::clone(&bundle)).await;
+        let applied = Publisher::apply(self, bundle).await;
         applied.map_err(|rejected| rejected.into_iter().map(rejection).collect())
     }
 }

@@ -8,6 +8,7 @@ use mesh::{
         Codec, EscapedSlashes, ForwardClientCert, Http, Http2Settings, HttpLimits, HttpTimeouts, RouteSource,
         ServerHeader, Underscores,
     },
+    source::Source,
 };
 
 use crate::{clock::Moment, connection::Connection, snapshot::ChainId};
@@ -17,7 +18,7 @@ pub(super) fn settings() -> Http {
     Http {
         stat_prefix: "s".to_owned(),
         codec: Codec::Auto,
-        routes: RouteSource::Rds(RouteConfigName::parse("r").unwrap()),
+        routes: RouteSource::Rds(RouteConfigName::parse("r").unwrap(), Source::Ads),
         rbac: Vec::new(),
         use_remote_address: true,
         xff_trusted_hops: 0,

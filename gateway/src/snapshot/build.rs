@@ -1,4 +1,4 @@
-//! A bundle becomes a snapshot, off the data path.
+//! What is desired becomes a snapshot, off the data path.
 //!
 //! Resources are judged one by one: what cannot be taken is named, and its last good version stays. What did not change is
 //! carried over as it is, so that work is proportional to the change and run-time state (hosts, breakers, TLS sessions)
@@ -13,17 +13,18 @@ use std::{
 };
 
 use mesh::{
-    bundle::Bundle,
-    cluster::{self, Discovery, Endpoints},
-    listener::{self as model, FilterChain, FilterChainMatch, Protocol, RouteSource},
+    cluster,
+    listener::{self as model, FilterChain, FilterChainMatch, Protocol},
     route::RouteConfig,
+    source::Source,
 };
 
-use super::{Chain, ChainId, ChainIndex, Listener, Routes, Serve, Snapshot};
+use super::{Chain, ChainId, ChainIndex, Listener, Routes, RoutesKey, Serve, Snapshot};
 use crate::{
     Rejected, Resource,
     access_log::{Loggers, Sinks},
     authz::Engine,
+    catalog::{Desired, Origin},
     http::{HttpChain, RouteTable},
     tcp::TcpChain,
     tls::accept::Acceptor,
@@ -44,8 +45,8 @@ pub(crate) struct Builder<'a> {
     pub(crate) sinks: &'a Sinks,
     /// Ids of filter chains.
     pub(crate) ids: &'a ChainIds,
-    /// What could not be taken.
-    pub(crate) rejected: Vec<Rejected>,
+    /// What could not be taken, and where it comes from if that is not its kind's only source.
+    pub(crate) rejected: Vec<(Source, Rejected)>,
 }
 
 impl ChainIds {
@@ -55,20 +56,21 @@ impl ChainIds {
 }
 
 impl Builder<'_> {
-    /// Builds the snapshot of a bundle.
-    pub(crate) fn build(mut self, bundle: &Bundle) -> (Snapshot, Vec<Rejected>) {
+    /// Builds the snapshot of what is desired.
+    pub(crate) fn build(mut self, desired: &Desired<'_>) -> (Snapshot, Vec<(Source, Rejected)>) {
         let mut next = Snapshot::default();
-        for settings in bundle.clusters.values() {
-            if let Some(cluster) = self.cluster(settings, bundle) {
+        for settings in desired.clusters.values() {
+            if let Some(cluster) = self.cluster(settings, desired) {
                 next.clusters.insert(settings.name.clone(), cluster);
             }
         }
-        for settings in bundle.routes.values() {
-            if let Some(routes) = self.routes(settings) {
-                next.routes.insert(settings.name.clone(), routes);
+        for ((name, origin), settings) in &desired.routes {
+            let key = ((*name).clone(), origin.source());
+            if let Some(routes) = self.routes(&key, settings) {
+                next.routes.insert(key, routes);
             }
         }
-        for settings in bundle.listeners.values() {
+        for settings in desired.listeners.values() {
             if let Some(listener) = self.listener(settings, &next) {
                 next.insert(listener);
             }
@@ -77,23 +79,29 @@ impl Builder<'_> {
     }
 
     fn reject(&mut self, resource: Resource, name: &impl ToString, reason: String) {
-        self.rejected.push(Rejected {
+        self.reject_of(&Source::Ads, resource, name, reason);
+    }
+
+    fn reject_of(&mut self, source: &Source, resource: Resource, name: &impl ToString, reason: String) {
+        let rejected = Rejected {
             resource,
             name: name.to_string(),
             reason,
-        });
+        };
+        self.rejected.push((source.clone(), rejected));
     }
 
-    fn cluster(&mut self, settings: &cluster::Cluster, bundle: &Bundle) -> Option<Arc<Cluster>> {
+    fn cluster(&mut self, settings: &cluster::Cluster, desired: &Desired<'_>) -> Option<Arc<Cluster>> {
         let previous = self.previous.cluster(&settings.name);
-        let endpoints = endpoints(settings, bundle);
+        let pointer = settings.endpoints();
+        let endpoints = pointer.and_then(|(name, source)| desired.endpoints.get(&(name, Origin::of(source))).copied());
         if let Some(same) = previous.filter(|previous| previous.settings() == settings) {
-            if let Err(reason) = same.update(endpoints) {
-                self.reject(Resource::Endpoints, &settings.name, reason);
+            if let (Some((name, source)), Err(reason)) = (pointer, same.update(endpoints)) {
+                self.reject_of(source, Resource::Endpoints, name, reason);
             }
             return Some(same.clone());
         }
-        let waits = matches!(settings.discovery, Discovery::Eds { .. }) && endpoints.is_none();
+        let waits = pointer.is_some() && endpoints.is_none();
         if waits && previous.is_some() {
             return previous.cloned();
         }
@@ -106,8 +114,8 @@ impl Builder<'_> {
         }
     }
 
-    fn routes(&mut self, settings: &RouteConfig) -> Option<Routes> {
-        let previous = self.previous.routes.get(&settings.name);
+    fn routes(&mut self, key: &RoutesKey, settings: &RouteConfig) -> Option<Routes> {
+        let previous = self.previous.routes.get(key);
         if let Some(same) = previous.filter(|previous| previous.settings == *settings) {
             return Some(same.clone());
         }
@@ -117,7 +125,7 @@ impl Builder<'_> {
                 table: Arc::new(table),
             }),
             Err(reason) => {
-                self.reject(Resource::Routes, &settings.name, reason);
+                self.reject_of(&key.1, Resource::Routes, &key.0, reason);
                 previous.cloned()
             }
         }
@@ -230,19 +238,9 @@ impl Clone for Routes {
     }
 }
 
-fn endpoints<'a>(settings: &cluster::Cluster, bundle: &'a Bundle) -> Option<&'a Endpoints> {
-    match &settings.discovery {
-        Discovery::Eds { service_name } => bundle.endpoints.get(service_name.as_ref().unwrap_or(&settings.name)),
-        Discovery::Static(_) | Discovery::StrictDns(..) | Discovery::LogicalDns(..) | Discovery::OriginalDst => None,
-    }
-}
-
 fn lacks_routes(settings: &model::Listener, next: &Snapshot) -> bool {
-    let mut chains = settings.filter_chains.iter().chain(&settings.default_filter_chain);
-    chains.any(|chain| match &chain.protocol {
-        Protocol::Http(http) => matches!(&http.routes, RouteSource::Rds(name) if !next.routes.contains_key(name)),
-        Protocol::Tcp(_) => false,
-    })
+    let mut routes = settings.routes();
+    routes.any(|(name, source)| next.routes(&(name.clone(), source.clone())).is_none())
 }
 
 /// Two listeners on one address would share its connections between them at random.

@@ -14,7 +14,7 @@ use rustls::{
     ClientConfig,
     pki_types::{DnsName, ServerName},
 };
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{protocol_names, secrets::Secrets};
@@ -68,13 +68,13 @@ impl Connector {
     ///
     /// # Errors
     /// [`ConnectError::Tls`], with the reason in Envoy's form.
-    pub(crate) async fn connect(
+    pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        stream: TcpStream,
+        stream: S,
         at: IpAddr,
         host: Option<&Host>,
         alpn: Option<&[String]>,
-    ) -> Result<TlsStream<TcpStream>, ConnectError> {
+    ) -> Result<TlsStream<S>, ConnectError> {
         let name = self.server_name(at, host)?;
         let connector = TlsConnector::from(self.config.clone());
         let handshake = match alpn {

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::SystemTime};
 use certs::{Names, ServerVerifier, Versions, Workload, client_config, tls_error, tls_failure_reason};
 use mesh::tls::SanMatcher;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// Begins TLS to one control plane.
@@ -38,7 +38,7 @@ impl ControlTls {
     ///
     /// # Errors
     /// It failed, or the peer is somebody else; in words for an operator.
-    pub(crate) async fn connect(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> io::Result<TlsStream<S>> {
         let stream = self
             .connector
             .connect(self.host.clone(), stream)

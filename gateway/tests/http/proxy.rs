@@ -19,6 +19,7 @@ use mesh::{
         Domain, Forward, HeaderChanges, PathMatch, Route, RouteAction, RouteConfig, RouteMatch, VirtualHost,
         WeightedClusters,
     },
+    source::Source,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -287,7 +288,7 @@ fn http() -> Http {
     Http {
         stat_prefix: "s".to_owned(),
         codec: Codec::Auto,
-        routes: RouteSource::Rds(RouteConfigName::parse("r").unwrap()),
+        routes: RouteSource::Rds(RouteConfigName::parse("r").unwrap(), Source::Ads),
         rbac: Vec::new(),
         use_remote_address: true,
         xff_trusted_hops: 0,

@@ -8,7 +8,7 @@ use super::{
     DecodeError, decode,
     json::{self, JsonError},
 };
-use crate::{ClusterName, SecretName, cluster::Cluster, listener::Listener, secret::SecretContent};
+use crate::{ClusterName, SecretName, cluster::Cluster, listener::Listener, secret::SecretContent, source::Source};
 
 /// What a bootstrap file says, as far as it is supported.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -23,7 +23,11 @@ pub struct Bootstrap {
     pub clusters: Vec<Cluster>,
     /// Secrets by name.
     pub secrets: BTreeMap<SecretName, SecretContent>,
-    /// The control plane. `None`: the configuration is static.
+    /// Where further listeners come from. `None`: there are no others.
+    pub listeners_from: Option<Source>,
+    /// Where further clusters come from. `None`: there are no others.
+    pub clusters_from: Option<Source>,
+    /// The control plane. `None`: nothing comes from one.
     pub ads: Option<Ads>,
     /// DNS servers. Empty: the system's.
     pub resolvers: Vec<SocketAddr>,
@@ -47,10 +51,6 @@ pub struct Ads {
     pub cluster: ClusterName,
     /// The incremental protocol instead of the state of the world.
     pub delta: bool,
-    /// Listeners come from there.
-    pub listeners: bool,
-    /// Clusters come from there.
-    pub clusters: bool,
 }
 
 /// Why a bootstrap file was refused.

@@ -11,7 +11,7 @@ use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use saphyr_parser::{Event, Parser};
 use serde_json::{Map, Value};
 
-use super::{Resource, pb};
+use super::{Any, Resource, pb};
 
 /// Why a text is not the message it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,13 +62,46 @@ pub fn parse_bootstrap(text: &str) -> Result<pb::bootstrap::Bootstrap, JsonError
 /// # Errors
 /// As for [`parse_bootstrap`].
 pub fn parse<M: Message + Name + Default>(text: &str) -> Result<M, JsonError> {
-    let value = value(text)?;
-    let descriptor = descriptor(&M::full_name())?;
+    from_value(value(text)?)
+}
+
+/// Reads a message from a tree.
+///
+/// # Errors
+/// A field is unknown or has a wrong value.
+pub(super) fn from_value<M: Message + Name + Default>(value: Value) -> Result<M, JsonError> {
+    let message = dynamic(descriptor(&M::full_name())?, value)?;
+    message
+        .transcode_to()
+        .map_err(|error| JsonError::Syntax(error.to_string()))
+}
+
+/// Reads a message that names its type in `@type`.
+///
+/// # Errors
+/// As for [`from_value`]; or it does not name its type, or we do not know it.
+pub(super) fn any_from_value(value: Value) -> Result<Any, JsonError> {
+    let Value::Object(mut fields) = value else {
+        return Err(JsonError::Syntax("not a message".to_owned()));
+    };
+    let Some(Value::String(type_url)) = fields.remove("@type") else {
+        return Err(JsonError::Syntax(
+            "@type is missing, the type of the message".to_owned(),
+        ));
+    };
+    let name = type_url.rsplit_once('/').map_or("", |(_, name)| name);
+    let message = dynamic(descriptor(name)?, Value::Object(fields))?;
+    Ok(Any {
+        value: message.encode_to_vec(),
+        type_url,
+    })
+}
+
+fn dynamic(descriptor: MessageDescriptor, value: Value) -> Result<DynamicMessage, JsonError> {
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
     let message = DynamicMessage::deserialize(descriptor, deserializer);
-    let message = message.and_then(|message| message.transcode_to().map_err(serde::de::Error::custom));
-    message.map_err(|error: serde_json::Error| JsonError::Field {
+    message.map_err(|error| JsonError::Field {
         path: track.path().to_string(),
         reason: error.to_string(),
     })

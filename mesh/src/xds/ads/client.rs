@@ -11,12 +11,15 @@
 mod delta;
 mod holdings;
 mod offer;
+mod secrets;
 mod sotw;
 #[cfg(test)]
 mod tests;
 
 pub use delta::Delta;
+pub use holdings::Outside;
 pub use offer::Offer;
+pub use secrets::{SecretClient, SecretOffer};
 pub use sotw::Sotw;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -33,6 +36,9 @@ pub trait Protocol: Default + Send + 'static {
     type Request: Send;
     /// What the server sends.
     type Response: Send;
+
+    /// The type of what a response carries.
+    fn type_url(response: &Self::Response) -> &str;
 
     /// Describes the client; due in the first request of a stream.
     fn set_node(request: &mut Self::Request, node: Node);
@@ -65,9 +71,19 @@ pub struct Answer {
     error: Option<Status>,
 }
 
+/// What a proxy asks a control plane for, whatever it is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wants {
+    /// Its listeners.
+    pub listeners: bool,
+    /// Its clusters.
+    pub clusters: bool,
+}
+
 /// A proxy's side of ADS.
 #[derive(Debug, Default)]
 pub struct Client<P> {
+    wants: Wants,
     protocol: P,
     holdings: Holdings,
     active: Arc<Bundle>,
@@ -84,20 +100,59 @@ pub enum Received {
     UnknownType(String),
 }
 
+impl Wants {
+    /// Whether all resources of a type are asked for.
+    fn all(self, resource_type: ResourceType) -> bool {
+        match resource_type {
+            ResourceType::Cluster => self.clusters,
+            ResourceType::Listener => self.listeners,
+            ResourceType::Endpoints | ResourceType::RouteConfig | ResourceType::Secret => false,
+        }
+    }
+}
+
+impl Default for Wants {
+    /// Everything.
+    fn default() -> Self {
+        Self {
+            listeners: true,
+            clusters: true,
+        }
+    }
+}
+
 impl<P: Protocol> Client<P> {
+    /// Holds nothing yet.
+    pub fn new(wants: Wants) -> Self {
+        Self {
+            wants,
+            protocol: P::default(),
+            holdings: Holdings::default(),
+            active: Arc::default(),
+            subscribed: ByType::default(),
+            received: ByType::default(),
+        }
+    }
+
     /// What should be running.
     pub fn active(&self) -> &Arc<Bundle> {
         &self.active
     }
 
-    /// Whether clusters and listeners were received, since it was made, and none of them waits for anything.
+    /// Whether what is wanted was received, since it was made, and none of it waits for anything.
     pub fn is_complete(&self) -> bool {
-        *self.received.get(ResourceType::Cluster)
-            && *self.received.get(ResourceType::Listener)
-            && self.warming().is_empty()
+        let lacks = |kind| self.wants.all(kind) && !self.received.get(kind);
+        !lacks(ResourceType::Cluster) && !lacks(ResourceType::Listener) && self.warming().is_empty()
     }
 
-    /// Accepted clusters and listeners that do not run, because what they point at was not received yet.
+    /// Whether there is anything to ask for.
+    pub fn is_interested(&self) -> bool {
+        let mut subscribed = self.subscribed.iter();
+        subscribed.any(|(kind, names)| self.wants.all(kind) || !names.is_empty())
+    }
+
+    /// Accepted clusters and listeners that do not run, because what they point at was not received yet; and what is
+    /// [pointed at from outside](Self::point_at) and was not received yet.
     pub fn warming(&self) -> Vec<(ResourceType, Name)> {
         self.holdings.warming()
     }
@@ -107,7 +162,7 @@ impl<P: Protocol> Client<P> {
         self.protocol = P::default();
         let mut requests = Vec::new();
         for (resource_type, names) in self.subscribed.iter() {
-            if resource_type.is_wildcard() || !names.is_empty() {
+            if self.wants.all(resource_type) || !names.is_empty() {
                 let subscription = Subscription { resource_type, names };
                 requests.push(self.protocol.open(&subscription, &self.holdings));
             }
@@ -124,6 +179,9 @@ impl<P: Protocol> Client<P> {
         let Some(resource_type) = ResourceType::from_type_url(&contents.type_url) else {
             return Ok(Received::UnknownType(contents.type_url));
         };
+        if resource_type.is_wildcard() && !self.wants.all(resource_type) {
+            return Ok(Received::UnknownType(contents.type_url));
+        }
         if contents.nonce.is_empty() {
             return Err(ProtocolError::NoNonce(resource_type));
         }
@@ -157,10 +215,7 @@ impl<P: Protocol> Client<P> {
         self.holdings = holdings;
         self.active = active;
         *self.received.get_mut(resource_type) = true;
-        let mut requests: Vec<_> = [ResourceType::Endpoints, ResourceType::RouteConfig]
-            .into_iter()
-            .filter_map(|kind| self.follow(kind))
-            .collect();
+        let mut requests = self.follow_pointers();
         let answer = Answer {
             nonce,
             version,
@@ -169,6 +224,18 @@ impl<P: Protocol> Client<P> {
         let names = self.subscribed.get(resource_type);
         requests.push(self.protocol.answer(&Subscription { resource_type, names }, answer));
         requests
+    }
+
+    /// Takes note of what is pointed at from outside: it is subscribed to, and is part of every bundle once it is there.
+    /// Returns the requests that are due on an open stream.
+    pub fn point_at(&mut self, outside: Arc<Outside>) -> Vec<P::Request> {
+        self.holdings.set_outside(outside);
+        self.follow_pointers()
+    }
+
+    fn follow_pointers(&mut self) -> Vec<P::Request> {
+        let kinds = [ResourceType::Endpoints, ResourceType::RouteConfig].into_iter();
+        kinds.filter_map(|kind| self.follow(kind)).collect()
     }
 
     /// Subscribes to what is pointed at now, and forgets the rest.

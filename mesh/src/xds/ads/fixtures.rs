@@ -16,6 +16,7 @@ use crate::{
         Domain, Forward, HeaderChanges, PathMatch, Route, RouteAction, RouteConfig, RouteMatch, VirtualHost,
         WeightedClusters,
     },
+    source::Source,
     xds::{Any, Resource, ResourceType, pb},
 };
 
@@ -25,7 +26,10 @@ pub(super) fn cluster(name: &str, revision: u8, eds: bool) -> Resource {
         name: ClusterName::parse(name).unwrap(),
         alt_stat_name: None,
         discovery: match eds {
-            true => Discovery::Eds { service_name: None },
+            true => Discovery::Eds {
+                service_name: None,
+                source: Source::Ads,
+            },
             false => Discovery::Static(addresses(1)),
         },
         lb_policy: LbPolicy::RoundRobin,
@@ -80,7 +84,7 @@ fn http(routes: &str) -> Http {
     Http {
         stat_prefix: "http".to_owned(),
         codec: Codec::Auto,
-        routes: RouteSource::Rds(RouteConfigName::parse(routes).unwrap()),
+        routes: RouteSource::Rds(RouteConfigName::parse(routes).unwrap(), Source::Ads),
         rbac: Vec::new(),
         use_remote_address: false,
         xff_trusted_hops: 0,

@@ -4,8 +4,9 @@ use std::fmt;
 
 use crate::{
     ClusterName, RouteConfigName,
-    cluster::{Cluster, Discovery},
-    listener::{FilterChain, Listener, Protocol, RouteSource},
+    cluster::Cluster,
+    listener::Listener,
+    source::Source,
     xds::{Resource, ResourceType},
 };
 
@@ -65,31 +66,16 @@ impl fmt::Display for ResourceType {
     }
 }
 
-/// The endpoint resource a cluster waits for.
+/// The endpoint resource of the same control plane that a cluster waits for.
 pub(super) fn endpoints_of(cluster: &Cluster) -> Option<&ClusterName> {
-    match &cluster.discovery {
-        Discovery::Eds { service_name } => Some(service_name.as_ref().unwrap_or(&cluster.name)),
-        Discovery::Static(_) | Discovery::StrictDns(..) | Discovery::LogicalDns(..) | Discovery::OriginalDst => None,
-    }
+    let (name, source) = cluster.endpoints()?;
+    (*source == Source::Ads).then_some(name)
 }
 
-/// The route configurations a listener waits for.
+/// The route configurations of the same control plane that a listener waits for.
 pub(super) fn routes_of(listener: &Listener) -> impl Iterator<Item = &RouteConfigName> {
-    listener
-        .filter_chains
-        .iter()
-        .chain(&listener.default_filter_chain)
-        .filter_map(route_of)
-}
-
-fn route_of(chain: &FilterChain) -> Option<&RouteConfigName> {
-    match &chain.protocol {
-        Protocol::Http(http) => match &http.routes {
-            RouteSource::Rds(name) => Some(name),
-            RouteSource::Inline(_) => None,
-        },
-        Protocol::Tcp(_) => None,
-    }
+    let routes = listener.routes().filter(|(_, source)| **source == Source::Ads);
+    routes.map(|(name, _)| name)
 }
 
 /// The names a resource points at, of the type [`ResourceType::dependents`] says.

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use crate::{
     ClusterName, SecretName,
     secret::{Secret, SecretContent},
+    source::Source,
     xds::{
         bootstrap::{Ads, Bootstrap, Node},
         decode::{cluster, common, listener, secret, structure},
@@ -61,7 +62,7 @@ messages! {
         supported { listeners, clusters, secrets }
     }
     DynamicResources {
-        supported { lds_config = "ads", cds_config = "ads", ads_config }
+        supported { lds_config, cds_config, ads_config = "needed by whatever comes over ads" }
         rejected { lds_resources_locator, cds_resources_locator }
     }
     core::ApiConfigSource {
@@ -109,7 +110,7 @@ pub(super) fn bootstrap(scope: &Scope<'_>, message: &bootstrap::Bootstrap) -> De
         static_resources(&scope.field("static_resources"), message, &mut out)?;
     }
     if let Some(message) = &message.dynamic_resources {
-        out.ads = dynamic_resources(&scope.field("dynamic_resources"), message)?;
+        dynamic_resources(&scope.field("dynamic_resources"), message, &mut out)?;
     }
     if let Some(message) = &message.typed_dns_resolver_config {
         let scope = scope.field("typed_dns_resolver_config");
@@ -167,30 +168,28 @@ fn unique(scope: &Scope<'_>, secrets: Vec<Secret>) -> Decoded<BTreeMap<SecretNam
     Ok(map)
 }
 
-fn dynamic_resources(scope: &Scope<'_>, message: &DynamicResources) -> Decoded<Option<Ads>> {
+fn dynamic_resources(scope: &Scope<'_>, message: &DynamicResources, out: &mut Bootstrap) -> Decoded<()> {
     scope.check(message);
-    for (name, source) in [("lds_config", &message.lds_config), ("cds_config", &message.cds_config)] {
-        if let Some(source) = source {
-            common::ads_source(&scope.field(name), source);
-        }
-    }
-    let (listeners, clusters) = (message.lds_config.is_some(), message.cds_config.is_some());
-    match &message.ads_config {
-        Some(config) => {
-            let (cluster, delta) = ads_config(&scope.field("ads_config"), config)?;
-            Ok(Some(Ads {
-                cluster,
-                delta,
-                listeners,
-                clusters,
-            }))
-        }
-        None if listeners || clusters => Err(scope.field("ads_config").missing()),
-        None => Ok(None),
+    let source = |name, message: &Option<core::ConfigSource>| {
+        let message = message.as_ref();
+        message
+            .map(|message| common::config_source(&scope.field(name), message))
+            .transpose()
+    };
+    out.listeners_from = source("lds_config", &message.lds_config)?;
+    out.clusters_from = source("cds_config", &message.cds_config)?;
+    let config = message.ads_config.as_ref();
+    let config = config.map(|config| grpc_source(&scope.field("ads_config"), config));
+    out.ads = config.transpose()?;
+    let over_ads = [&out.listeners_from, &out.clusters_from].contains(&&Some(Source::Ads));
+    match over_ads && out.ads.is_none() {
+        true => Err(scope.field("ads_config").missing()),
+        false => Ok(()),
     }
 }
 
-fn ads_config(scope: &Scope<'_>, message: &core::ApiConfigSource) -> Decoded<(ClusterName, bool)> {
+/// A service that discovers resources: its static cluster, and whether the protocol is the incremental one.
+pub(super) fn grpc_source(scope: &Scope<'_>, message: &core::ApiConfigSource) -> Decoded<Ads> {
     scope.check(message);
     let at = scope.field("api_type");
     let api_type: ApiType = at.enumeration(message.api_type)?;
@@ -205,7 +204,10 @@ fn ads_config(scope: &Scope<'_>, message: &core::ApiConfigSource) -> Decoded<(Cl
             .refuse(message.transport_api_version, "V3");
     }
     match message.grpc_services.as_slice() {
-        [service] => Ok((grpc_cluster(&scope.index("grpc_services", 0), service)?, delta)),
+        [service] => Ok(Ads {
+            cluster: grpc_cluster(&scope.index("grpc_services", 0), service)?,
+            delta,
+        }),
         services => Err(scope
             .field("grpc_services")
             .refuse(format_args!("{} services", services.len()), "exactly one")),

@@ -223,15 +223,15 @@ fn no_endpoints(scope: &Scope<'_>, message: &cluster::Cluster) {
 
 fn eds(scope: &Scope<'_>, message: &cluster::cluster::EdsClusterConfig) -> Decoded<Discovery> {
     scope.check(message);
-    common::ads_source(
+    let source = common::config_source(
         &scope.field("eds_config"),
         scope.required("eds_config", &message.eds_config)?,
-    );
+    )?;
     let service_name = match message.service_name.as_str() {
         "" => None,
         name => Some(scope.field("service_name").parse(name, ClusterName::parse)?),
     };
-    Ok(Discovery::Eds { service_name })
+    Ok(Discovery::Eds { service_name, source })
 }
 
 #[allow(deprecated)] // istiod still writes the fields of the cluster itself

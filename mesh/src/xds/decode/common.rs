@@ -1,9 +1,13 @@
 //! Messages of `config.core.v3` that several resources share.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use crate::{
     secret::Material,
+    source::{FileSource, Source},
     xds::{
         pb::{
             core::{self, address, config_source::ConfigSourceSpecifier, data_source::Specifier, socket_address},
@@ -18,19 +22,31 @@ messages! {
     /// Shared messages.
     MESSAGES:
     core::Address {
-        supported { address = "socket_address" }
+        supported { address = "socket_address; pipe in endpoints of the proxy's own services" }
+    }
+    core::Pipe {
+        supported { path = "of a file" }
+        rejected { mode = "only matters to who listens" }
     }
     core::SocketAddress {
         supported { protocol = "TCP", address, port_specifier = "port_value" }
         rejected { resolver_name, ipv4_compat, network_namespace_filepath }
     }
     core::ConfigSource {
-        supported { config_source_specifier = "ads, self" }
+        supported { config_source_specifier = "ads, self, path_config_source, path" }
         ignored {
             initial_fetch_timeout = "what needs the resource waits for it without limit, as with 0 s",
             resource_api_version = "always V3",
         }
         rejected { authorities }
+    }
+    core::PathConfigSource {
+        supported { path = "a DiscoveryResponse, JSON or YAML; read again when it is moved into place", watched_directory }
+        rejected { poll_interval = "a file that is read while it is written may be half of itself: move it into place" }
+    }
+    core::WatchedDirectory {
+        supported { path }
+        rejected { watch_modify = "a file that is read while it is written may be half of itself: move it into place" }
     }
     core::DataSource {
         supported { specifier = "filename, inline_string or inline_bytes, as the place of use says" }
@@ -137,20 +153,45 @@ pub(super) fn socket(scope: &Scope<'_>, message: &core::Address) -> Decoded<Sock
     Ok(SocketAddr::new(ip, port))
 }
 
-/// Checks that resources come over ADS, the only source we have.
-#[allow(deprecated)] // one of the other sources is
-pub(super) fn ads_source(scope: &Scope<'_>, message: &core::ConfigSource) {
+/// Where resources come from.
+#[allow(deprecated)] // `path` still is what many bootstraps say
+pub(super) fn config_source(scope: &Scope<'_>, message: &core::ConfigSource) -> Decoded<Source> {
     scope.check(message);
     match &message.config_source_specifier {
-        Some(ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_)) => {}
-        Some(
-            ConfigSourceSpecifier::Path(_)
-            | ConfigSourceSpecifier::PathConfigSource(_)
-            | ConfigSourceSpecifier::ApiConfigSource(_),
-        )
-        | None => {
-            scope.refuse("not ads", "write `ads: {}`, resources come over the one ADS stream");
+        Some(ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_)) => Ok(Source::Ads),
+        Some(ConfigSourceSpecifier::PathConfigSource(file)) => {
+            file_source(&scope.field("path_config_source"), file).map(Source::File)
         }
+        Some(ConfigSourceSpecifier::Path(file)) => Ok(Source::File(FileSource {
+            path: path(&scope.field("path"), file)?,
+            watched_directory: None,
+        })),
+        Some(ConfigSourceSpecifier::ApiConfigSource(_)) => Err(scope.field("api_config_source").refuse(
+            "set",
+            "write `ads: {}`, resources come over the one ADS stream, or path_config_source",
+        )),
+        None => Err(scope.refuse("no source", "ads or path_config_source")),
+    }
+}
+
+fn file_source(scope: &Scope<'_>, message: &core::PathConfigSource) -> Decoded<FileSource> {
+    scope.check(message);
+    let watched = message.watched_directory.as_ref();
+    let watched = watched.map(|directory| {
+        let scope = scope.field("watched_directory");
+        scope.check(directory);
+        path(&scope.field("path"), &directory.path)
+    });
+    Ok(FileSource {
+        path: path(&scope.field("path"), &message.path)?,
+        watched_directory: watched.transpose()?,
+    })
+}
+
+fn path(scope: &Scope<'_>, text: &str) -> Decoded<PathBuf> {
+    match text.is_empty() {
+        false => Ok(text.into()),
+        true => Err(scope.missing()),
     }
 }
 

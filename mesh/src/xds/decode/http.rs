@@ -224,14 +224,14 @@ fn routes(scope: &Scope<'_>, message: &hcm::HttpConnectionManager) -> Decoded<Ro
         RouteSpecifier::Rds(rds) => {
             let scope = scope.field("rds");
             scope.check(rds);
-            common::ads_source(
+            let source = common::config_source(
                 &scope.field("config_source"),
                 scope.required("config_source", &rds.config_source)?,
-            );
+            )?;
             let name = scope
                 .field("route_config_name")
                 .parse(&rds.route_config_name, RouteConfigName::parse)?;
-            Ok(RouteSource::Rds(name))
+            Ok(RouteSource::Rds(name, source))
         }
         RouteSpecifier::RouteConfig(config) => {
             route::route_config(&scope.field("route_config"), config).map(RouteSource::Inline)

@@ -62,9 +62,9 @@ fn discovery(message: &mut cluster::Cluster, name: &ClusterName, value: &Discove
             let kind = dns::cluster_type(dns::Addresses::One, settings);
             (custom(kind), Some(endpoints(name, &Endpoints(vec![endpoint.clone()]))))
         }
-        Discovery::Eds { service_name } => {
+        Discovery::Eds { service_name, source } => {
             message.eds_cluster_config = Some(cluster::cluster::EdsClusterConfig {
-                eds_config: Some(common::ads_source()),
+                eds_config: Some(common::config_source(source)),
                 service_name: service_name.as_ref().map(ToString::to_string).unwrap_or_default(),
             });
             (plain(DiscoveryType::Eds), None)

@@ -1,17 +1,20 @@
 //! Messages of `config.core.v3` and well-known types that several resources share.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use prost::{Message, Name};
 
-use crate::xds::{
-    Any,
-    pb::{
-        core::{
-            self, AggregatedConfigSource, ApiVersion, address, config_source::ConfigSourceSpecifier, data_source,
-            socket_address, transport_socket,
+use crate::{
+    source::Source,
+    xds::{
+        Any,
+        pb::{
+            core::{
+                self, AggregatedConfigSource, ApiVersion, address, config_source::ConfigSourceSpecifier, data_source,
+                socket_address, transport_socket,
+            },
+            protobuf::{self, BoolValue, UInt32Value},
         },
-        protobuf::{self, BoolValue, UInt32Value},
     },
 };
 
@@ -57,9 +60,37 @@ pub(super) fn socket(value: SocketAddr) -> core::Address {
     address(value.ip().to_string(), value.port())
 }
 
-/// "Over the ADS stream, and wait for it."
-pub(super) fn ads_source() -> core::ConfigSource {
-    source(ConfigSourceSpecifier::Ads(AggregatedConfigSource {}))
+/// A Unix socket.
+pub(super) fn pipe(path: &Path) -> core::Address {
+    core::Address {
+        address: Some(address::Address::Pipe(core::Pipe {
+            path: text(path),
+            ..Default::default()
+        })),
+    }
+}
+
+/// Where a resource comes from.
+pub(super) fn config_source(value: &Source) -> core::ConfigSource {
+    source(match value {
+        Source::Ads => ConfigSourceSpecifier::Ads(AggregatedConfigSource {}),
+        Source::File(file) => ConfigSourceSpecifier::PathConfigSource(core::PathConfigSource {
+            path: text(&file.path),
+            watched_directory: file
+                .watched_directory
+                .as_deref()
+                .map(|directory| core::WatchedDirectory {
+                    path: text(directory),
+                    ..Default::default()
+                }),
+            ..Default::default()
+        }),
+    })
+}
+
+/// Paths are decoded from text, so that nothing is lost.
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 /// A source that is waited for without limit.

@@ -72,8 +72,8 @@ fn codec(value: Codec) -> CodecType {
 
 fn routes(value: &RouteSource) -> RouteSpecifier {
     match value {
-        RouteSource::Rds(name) => RouteSpecifier::Rds(hcm::Rds {
-            config_source: Some(common::ads_source()),
+        RouteSource::Rds(name, source) => RouteSpecifier::Rds(hcm::Rds {
+            config_source: Some(common::config_source(source)),
             route_config_name: name.to_string(),
         }),
         RouteSource::Inline(config) => RouteSpecifier::RouteConfig(route::route_config(config)),

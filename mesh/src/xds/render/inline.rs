@@ -5,6 +5,7 @@ use crate::{
     bundle::Bundle,
     cluster::{Cluster, Discovery, DnsSettings, EndpointAddress},
     listener::{Listener, Protocol, RouteSource},
+    source::Source,
 };
 
 /// Writes route configurations into the listeners, and endpoints into the clusters, that point at them.
@@ -32,7 +33,7 @@ fn routes(listener: &mut Listener, bundle: &Bundle) -> Result<(), RenderError> {
         let Protocol::Http(http) = &mut chain.protocol else {
             continue;
         };
-        let RouteSource::Rds(name) = &http.routes else {
+        let RouteSource::Rds(name, Source::Ads) = &http.routes else {
             continue;
         };
         let config = bundle.routes.get(name).ok_or_else(|| RenderError::Routes {
@@ -45,7 +46,11 @@ fn routes(listener: &mut Listener, bundle: &Bundle) -> Result<(), RenderError> {
 }
 
 fn endpoints(cluster: &mut Cluster, bundle: &Bundle) -> Result<(), RenderError> {
-    let Discovery::Eds { service_name } = &cluster.discovery else {
+    let Discovery::Eds {
+        service_name,
+        source: Source::Ads,
+    } = &cluster.discovery
+    else {
         return Ok(());
     };
     let name = service_name.as_ref().unwrap_or(&cluster.name);

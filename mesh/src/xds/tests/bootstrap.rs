@@ -3,6 +3,7 @@
 use crate::{
     SecretName,
     secret::{Material, SecretContent},
+    source::{FileSource, Source},
     xds::bootstrap::{Ads, Bootstrap},
 };
 
@@ -73,10 +74,10 @@ fn a_gateway_s_bootstrap_is_read() {
         Some(Ads {
             cluster: bootstrap.clusters[0].name.clone(),
             delta: true,
-            listeners: true,
-            clusters: true,
         })
     );
+    let from = (bootstrap.listeners_from, bootstrap.clusters_from);
+    assert_eq!(from, (Some(Source::Ads), Some(Source::Ads)));
     let file = |name: &str| Material::File(name.into());
     assert_eq!(
         bootstrap.secrets[&secret("default")],
@@ -89,6 +90,23 @@ fn a_gateway_s_bootstrap_is_read() {
         bootstrap.secrets[&secret("ROOTCA")],
         SecretContent::Trust(file("/etc/certs/root-cert.pem"))
     );
+}
+
+#[test]
+fn listeners_and_clusters_may_come_from_files() {
+    let text = "dynamic_resources:
+  lds_config: {path_config_source: {path: /xds/lds.yaml, watched_directory: {path: /xds}}}
+  cds_config: {path: /xds/cds.yaml}";
+    let bootstrap = Bootstrap::parse(text).unwrap();
+    let file = |path: &str, watched: Option<&str>| {
+        Some(Source::File(FileSource {
+            path: path.into(),
+            watched_directory: watched.map(Into::into),
+        }))
+    };
+    assert_eq!(bootstrap.listeners_from, file("/xds/lds.yaml", Some("/xds")));
+    assert_eq!(bootstrap.clusters_from, file("/xds/cds.yaml", None));
+    assert_eq!(bootstrap.ads, None);
 }
 
 #[test]
@@ -109,6 +127,14 @@ fn what_a_bootstrap_may_not_say_is_named() {
     check(
         "{dynamic_resources: {lds_config: {ads: {}}}}",
         "dynamic_resources.ads_config: not set",
+    );
+    check(
+        "{dynamic_resources: {lds_config: {path_config_source: {path: ''}}}}",
+        "dynamic_resources.lds_config.path_config_source.path: not set",
+    );
+    check(
+        "{dynamic_resources: {cds_config: {path_config_source: {path: a, poll_interval: 1s}}}}",
+        "dynamic_resources.cds_config.path_config_source.poll_interval: set",
     );
     check(
         "{dynamic_resources: {ads_config: {api_type: REST, transport_api_version: V3}}}",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     listener::{EscapedSlashes, ForwardClientCert, Protocol, RouteSource},
+    source::Source,
     xds::{decode, json},
 };
 
@@ -79,7 +80,7 @@ fn the_gateway_s_listener() {
     let Protocol::Http(http) = &listener.filter_chains[0].protocol else {
         panic!("{listener:?}");
     };
-    assert!(matches!(&http.routes, RouteSource::Rds(name) if name.as_str() == "r"));
+    assert!(matches!(&http.routes, RouteSource::Rds(name, Source::Ads) if name.as_str() == "r"));
     assert!(matches!(http.client_cert, ForwardClientCert::SanitizeSet(details) if details.uri && !details.chain));
     assert_eq!(http.escaped_slashes, EscapedSlashes::Keep);
     assert_eq!(http.timeouts.stream_idle, Some(Duration::ZERO));

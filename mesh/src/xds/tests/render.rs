@@ -10,6 +10,9 @@ use crate::{
     id::SpiffeId,
     listener::{Listener, Protocol, RouteSource},
     route::RouteConfig,
+    secret::SecretSource,
+    source::Source,
+    tls::{CertificateSource, TrustSource, Validation},
     xds::{
         bootstrap::{Ads, Bootstrap, Node},
         render::{ControlPlane, Files, Proxy, RenderError, Secrets, fixed, following},
@@ -52,7 +55,11 @@ fn bundle() -> BoxedStrategy<Bundle> {
                 bundle.listeners.insert(listener.name.clone(), listener);
             }
             for (cluster, (_, endpoints)) in placed {
-                if let Discovery::Eds { service_name } = &cluster.discovery {
+                if let Discovery::Eds {
+                    service_name,
+                    source: Source::Ads,
+                } = &cluster.discovery
+                {
                     let name = service_name.as_ref().unwrap_or(&cluster.name);
                     bundle.endpoints.insert(name.clone(), endpoints);
                 }
@@ -67,8 +74,8 @@ fn routes_of(listener: &Listener) -> Vec<crate::RouteConfigName> {
     let chains = listener.filter_chains.iter().chain(&listener.default_filter_chain);
     let name = |protocol: &Protocol| match protocol {
         Protocol::Http(http) => match &http.routes {
-            RouteSource::Rds(name) => Some(name.clone()),
-            RouteSource::Inline(_) => None,
+            RouteSource::Rds(name, Source::Ads) => Some(name.clone()),
+            RouteSource::Rds(_, Source::File(_)) | RouteSource::Inline(_) => None,
         },
         Protocol::Tcp(_) => None,
     };
@@ -79,8 +86,21 @@ fn routes_of(listener: &Listener) -> Vec<crate::RouteConfigName> {
 fn assigned(discovery: &Discovery, bundle: &Bundle, cluster: &crate::ClusterName) -> Option<Endpoints> {
     match discovery {
         Discovery::Static(endpoints) => Some(endpoints.clone()),
-        Discovery::Eds { service_name } => bundle.endpoints.get(service_name.as_ref().unwrap_or(cluster)).cloned(),
-        Discovery::StrictDns(..) | Discovery::LogicalDns(..) | Discovery::OriginalDst => None,
+        Discovery::Eds {
+            service_name,
+            source: Source::Ads,
+        } => bundle.endpoints.get(service_name.as_ref().unwrap_or(cluster)).cloned(),
+        Discovery::Eds { .. } | Discovery::StrictDns(..) | Discovery::LogicalDns(..) | Discovery::OriginalDst => None,
+    }
+}
+
+/// Secrets are the bootstrap's own, whoever had them.
+fn ask_the_bootstrap(certificate: Option<&mut CertificateSource>, validation: Option<&mut Validation>) {
+    if let Some(CertificateSource::Sds(secret)) = certificate {
+        secret.source = SecretSource::Static;
+    }
+    if let Some(TrustSource::Sds(secret)) = validation.map(|validation| &mut validation.trust) {
+        secret.source = SecretSource::Static;
     }
 }
 
@@ -98,8 +118,11 @@ proptest! {
             let mut expected = bundle.listeners[&listener.name].clone();
             let chains = expected.filter_chains.iter_mut().chain(&mut expected.default_filter_chain);
             for chain in chains {
+                if let Some(tls) = &mut chain.tls {
+                    ask_the_bootstrap(Some(&mut tls.certificate), tls.validation.as_mut());
+                }
                 if let Protocol::Http(http) = &mut chain.protocol
-                    && let RouteSource::Rds(name) = &http.routes
+                    && let RouteSource::Rds(name, Source::Ads) = &http.routes
                 {
                     http.routes = RouteSource::Inline(bundle.routes[name].clone());
                 }
@@ -111,6 +134,9 @@ proptest! {
             let mut expected = bundle.clusters[&cluster.name].clone();
             if let Some(endpoints) = assigned(&expected.discovery, &bundle, &cluster.name) {
                 expected.discovery = Discovery::Static(endpoints);
+            }
+            if let Some(tls) = &mut expected.tls {
+                ask_the_bootstrap(tls.certificate.as_mut(), tls.validation.as_mut());
             }
             prop_assert_eq!(cluster, &expected);
         }
@@ -135,8 +161,6 @@ fn a_following_bootstrap_says_where_to_ask_and_whom_to_believe() {
     let expected = Ads {
         cluster: cluster.name.clone(),
         delta: true,
-        listeners: true,
-        clusters: true,
     };
     assert_eq!(read.ads, Some(expected));
     let validation = cluster.tls.as_ref().unwrap().validation.as_ref().unwrap();

@@ -16,6 +16,8 @@ use proptest::{option, prelude::*, sample::select};
 use crate::{
     ClusterName, SecretName,
     host::{Host, HostPattern},
+    secret::{AGENT_CLUSTER, SecretRef, SecretSource},
+    source::{FileSource, Source},
 };
 
 pub(super) use self::{
@@ -61,6 +63,33 @@ fn secret_name() -> BoxedStrategy<SecretName> {
     select(vec!["default", "ROOTCA", "file-root:system"])
         .prop_map(|text| SecretName::parse(text).unwrap())
         .boxed()
+}
+
+/// A secret from any source.
+fn secret() -> BoxedStrategy<SecretRef> {
+    let service = any::<bool>().prop_map(|delta| SecretSource::Service {
+        cluster: ClusterName::parse(AGENT_CLUSTER).unwrap(),
+        delta,
+    });
+    let others = source().prop_map(|source| match source {
+        Source::Ads => SecretSource::Ads,
+        Source::File(file) => SecretSource::File(file),
+    });
+    let source = prop_oneof![Just(SecretSource::Static), service, others];
+    (secret_name(), source)
+        .prop_map(|(name, source)| SecretRef { name, source })
+        .boxed()
+}
+
+/// The file exists: Envoy looks.
+fn source() -> BoxedStrategy<Source> {
+    let file = |watched: Option<&str>| {
+        Source::File(FileSource {
+            path: "/etc/passwd".into(),
+            watched_directory: watched.map(Into::into),
+        })
+    };
+    select(vec![Source::Ads, file(None), file(Some("/etc"))]).boxed()
 }
 
 fn host() -> BoxedStrategy<Host> {

@@ -3,6 +3,7 @@
 use std::{
     borrow::Borrow,
     collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
 };
 
 use crate::{
@@ -26,6 +27,17 @@ pub struct Holdings {
     versions: ByType<BTreeMap<Name, String>>,
     /// Accepted, but what runs could not take them: their earlier version runs.
     unfit: ByType<BTreeSet<Name>>,
+    /// What is pointed at from outside.
+    outside: Arc<Outside>,
+}
+
+/// What listeners and clusters that are not the control plane's point at, and it has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outside {
+    /// Route configurations, as static listeners and those from files name them.
+    pub routes: BTreeSet<RouteConfigName>,
+    /// Endpoint resources, as static clusters and those from files name them.
+    pub endpoints: BTreeSet<ClusterName>,
 }
 
 impl Holdings {
@@ -99,6 +111,11 @@ impl Holdings {
         self.versions.get(kind).contains_key(name) && self.unfit.get_mut(kind).insert(name.clone())
     }
 
+    /// What is pointed at from outside.
+    pub(super) fn set_outside(&mut self, outside: Arc<Outside>) {
+        self.outside = outside;
+    }
+
     /// Drops what is not in `names`.
     pub(super) fn retain(&mut self, kind: ResourceType, names: &BTreeSet<Name>) {
         let dropped: Vec<_> = self
@@ -117,14 +134,13 @@ impl Holdings {
         match kind {
             ResourceType::Endpoints => {
                 let clusters = bundles.into_iter().flat_map(|bundle| bundle.clusters.values());
-                clusters
-                    .filter_map(endpoints_of)
-                    .map(|name| name.as_str().into())
-                    .collect()
+                let names = clusters.filter_map(endpoints_of).chain(&self.outside.endpoints);
+                names.map(|name| name.as_str().into()).collect()
             }
             ResourceType::RouteConfig => {
                 let listeners = bundles.into_iter().flat_map(|bundle| bundle.listeners.values());
-                listeners.flat_map(routes_of).map(|name| name.as_str().into()).collect()
+                let names = listeners.flat_map(routes_of).chain(&self.outside.routes);
+                names.map(|name| name.as_str().into()).collect()
             }
             ResourceType::Cluster | ResourceType::Listener | ResourceType::Secret => BTreeSet::new(),
         }
@@ -143,7 +159,16 @@ impl Holdings {
             .filter(|listener| !self.is_warm_listener(listener));
         let clusters = clusters.map(|cluster| (ResourceType::Cluster, cluster.name.as_str().into()));
         let listeners = listeners.map(|listener| (ResourceType::Listener, listener.name.as_str().into()));
-        clusters.chain(listeners).collect()
+        clusters.chain(listeners).chain(self.missing_outside()).collect()
+    }
+
+    fn missing_outside(&self) -> impl Iterator<Item = (ResourceType, Name)> {
+        let routes = self.outside.routes.iter();
+        let routes = routes.filter(|name| !self.bundle.routes.contains_key(*name));
+        let endpoints = self.outside.endpoints.iter();
+        let endpoints = endpoints.filter(|name| !self.bundle.endpoints.contains_key(*name));
+        let routes = routes.map(|name| (ResourceType::RouteConfig, name.as_str().into()));
+        routes.chain(endpoints.map(|name| (ResourceType::Endpoints, name.as_str().into())))
     }
 
     fn is_warm_cluster(&self, cluster: &Cluster) -> bool {
@@ -181,7 +206,7 @@ impl Holdings {
             clusters,
             endpoints,
         };
-        drop_unused(&mut bundle);
+        self.drop_unused(&mut bundle);
         bundle
     }
 
@@ -205,12 +230,14 @@ impl Holdings {
         });
         chosen.collect()
     }
-}
 
-/// Drops endpoints and route configurations that nothing in the bundle points at.
-fn drop_unused(bundle: &mut Bundle) {
-    let used: BTreeSet<&ClusterName> = bundle.clusters.values().filter_map(endpoints_of).collect();
-    bundle.endpoints.retain(|name, _| used.contains(name));
-    let used: BTreeSet<&RouteConfigName> = bundle.listeners.values().flat_map(routes_of).collect();
-    bundle.routes.retain(|name, _| used.contains(name));
+    /// Drops endpoints and route configurations that nothing points at.
+    fn drop_unused(&self, bundle: &mut Bundle) {
+        let used = bundle.clusters.values().filter_map(endpoints_of);
+        let used: BTreeSet<&ClusterName> = used.chain(&self.outside.endpoints).collect();
+        bundle.endpoints.retain(|name, _| used.contains(name));
+        let used = bundle.listeners.values().flat_map(routes_of);
+        let used: BTreeSet<&RouteConfigName> = used.chain(&self.outside.routes).collect();
+        bundle.routes.retain(|name, _| used.contains(name));
+    }
 }

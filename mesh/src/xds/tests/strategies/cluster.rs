@@ -2,7 +2,7 @@
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::{address, cluster_name, host, number, positive, tls::upstream_tls, word};
+use super::{address, cluster_name, host, number, positive, source, tls::upstream_tls, word};
 use crate::{
     ClusterName,
     cluster::{
@@ -23,6 +23,10 @@ pub(super) fn endpoint(address: BoxedStrategy<EndpointAddress>) -> BoxedStrategy
 
 pub(super) fn by_address() -> BoxedStrategy<EndpointAddress> {
     address().prop_map(EndpointAddress::Socket).boxed()
+}
+
+fn by_path() -> BoxedStrategy<EndpointAddress> {
+    Just(EndpointAddress::Pipe("/run/socket".into())).boxed()
 }
 
 pub(super) fn by_name() -> BoxedStrategy<EndpointAddress> {
@@ -56,10 +60,12 @@ pub(super) fn dns_settings() -> BoxedStrategy<DnsSettings> {
 pub(super) fn discovery() -> BoxedStrategy<Discovery> {
     let named = || endpoint(prop_oneof![by_address(), by_name()].boxed());
     prop_oneof![
-        vec(endpoint(by_address()), 0..3).prop_map(|list| Discovery::Static(Endpoints(list))),
+        vec(endpoint(prop_oneof![4 => by_address(), 1 => by_path()].boxed()), 0..3)
+            .prop_map(|list| Discovery::Static(Endpoints(list))),
         (vec(named(), 0..3), dns_settings()).prop_map(|(list, dns)| Discovery::StrictDns(Endpoints(list), dns)),
         (endpoint(by_name()), dns_settings()).prop_map(|(one, dns)| Discovery::LogicalDns(one, dns)),
-        option::of(cluster_name()).prop_map(|service_name| Discovery::Eds { service_name }),
+        (option::of(cluster_name()), source())
+            .prop_map(|(service_name, source)| Discovery::Eds { service_name, source }),
         Just(Discovery::OriginalDst),
     ]
     .boxed()

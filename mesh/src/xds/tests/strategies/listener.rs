@@ -14,6 +14,7 @@ use super::{
     log::access_log,
     long, number, positive,
     route::{route_config, weighted_clusters},
+    source,
     tls::{alpn, downstream_tls},
     wildcard, word,
 };
@@ -81,7 +82,7 @@ pub(super) fn timeouts() -> BoxedStrategy<HttpTimeouts> {
 
 pub(super) fn http() -> BoxedStrategy<Http> {
     let routes = prop_oneof![
-        word().prop_map(|name| RouteSource::Rds(RouteConfigName::parse(&name).unwrap())),
+        (word(), source()).prop_map(|(name, source)| RouteSource::Rds(RouteConfigName::parse(&name).unwrap(), source)),
         route_config().prop_map(RouteSource::Inline),
     ];
     let server_header = vec![
