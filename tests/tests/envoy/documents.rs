@@ -27,7 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let states = states.chain(mistakes().into_iter().map(|state| ("broken", state)));
     let fixed =
         states.map(|(group, state)| trial(format!("fixed::{group}::{}", state.name), move || check_fixed(&state)));
-    let following = Proxy::ALL.map(|proxy| {
+    let sources = Proxy::ALL.map(|proxy| {
         trial(format!("control_and_agent::{}", proxy.name()), move || {
             check_sources(proxy)
         })
