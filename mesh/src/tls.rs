@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use crate::{SecretName, matcher::StringMatcher};
+use crate::{matcher::StringMatcher, secret::SecretRef};
 
 /// TLS versions we speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,8 +52,8 @@ pub struct UpstreamTls {
 /// Where a certificate and its key come from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum CertificateSource {
-    /// The secret discovery service; `default` is the workload's own SVID.
-    Sds(SecretName),
+    /// By name; `default` of the identity agent is the workload's own SVID.
+    Sds(SecretRef),
     /// PEM files.
     Files {
         /// Leaf first.
@@ -66,8 +66,9 @@ pub enum CertificateSource {
 /// Where trusted roots come from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TrustSource {
-    /// The secret discovery service: `ROOTCA` is the mesh's bundle, `file-root:system` the system's, `file-root:<path>` a file.
-    Sds(SecretName),
+    /// By name. Of the identity agent, `ROOTCA` is the mesh's bundle, `file-root:system` the system's, `file-root:<path>` a
+    /// file.
+    Sds(SecretRef),
     /// A PEM file.
     File(PathBuf),
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use mesh::{ClusterName, ListenerName, RouteConfigName, SecretName, host::HostPattern};
+use mesh::{ClusterName, ListenerName, RouteConfigName, SecretName, host::HostPattern, secret::SecretRef};
 
 use super::notes::Problem;
 
@@ -42,7 +42,7 @@ pub(super) fn routes(name: &str) -> RouteConfigName {
     RouteConfigName::parse(name).expect("neither empty nor long")
 }
 
-/// A name that is known to be short.
-pub(super) fn secret(name: &str) -> SecretName {
-    SecretName::parse(name).expect("neither empty nor long")
+/// A secret of the identity agent, by a name that is known to be short.
+pub(super) fn secret(name: &str) -> SecretRef {
+    SecretRef::of_agent(SecretName::parse(name).expect("neither empty nor long"))
 }

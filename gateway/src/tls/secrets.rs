@@ -69,7 +69,7 @@ impl Secrets {
     pub(crate) fn certificate(&self, source: &CertificateSource) -> Result<Arc<Live<Identity>>, String> {
         let name = match source {
             CertificateSource::Files { chain, key } => return self.certificate_files(chain, key),
-            CertificateSource::Sds(name) => name,
+            CertificateSource::Sds(secret) => &secret.name,
         };
         match self.fixed.get(name) {
             Some(SecretContent::Certificate { chain, key }) => return self.fixed_certificate(name, chain, key),
@@ -92,7 +92,7 @@ impl Secrets {
     pub(crate) fn trust(&self, source: &TrustSource) -> Result<Arc<Live<Trust>>, String> {
         let name = match source {
             TrustSource::File(path) => return self.root_file(path),
-            TrustSource::Sds(name) => name,
+            TrustSource::Sds(secret) => &secret.name,
         };
         match self.fixed.get(name) {
             Some(SecretContent::Trust(Material::File(path))) => return self.root_file(path),

@@ -199,6 +199,10 @@ impl HostSet {
 fn fixed_address(endpoint: &model::Endpoint) -> Result<SocketAddr, String> {
     match &endpoint.address {
         EndpointAddress::Socket(address) => Ok(*address),
+        EndpointAddress::Pipe(path) => Err(format!(
+            "endpoint {} is a Unix socket; only control planes and secret discovery services may be reached there",
+            path.display()
+        )),
         EndpointAddress::Name(name, port) => name.ip().map(|ip| SocketAddr::new(ip, *port)).ok_or_else(|| {
             format!("endpoint {name}:{port} is a name; only STRICT_DNS and LOGICAL_DNS clusters resolve names, others need addresses")
         }),

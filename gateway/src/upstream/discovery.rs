@@ -110,6 +110,7 @@ pub(crate) fn host(endpoint: &Endpoint, address: SocketAddr) -> Host {
     let hostname = match &endpoint.address {
         EndpointAddress::Name(name, _) => name.as_str().into(),
         EndpointAddress::Socket(address) => address.to_string().into(),
+        EndpointAddress::Pipe(path) => path.display().to_string().into(),
     };
     Host::new(address, hostname, endpoint.weight.unwrap_or(1))
 }
@@ -118,6 +119,7 @@ fn port(address: &EndpointAddress) -> u16 {
     match address {
         EndpointAddress::Name(_, port) => *port,
         EndpointAddress::Socket(address) => address.port(),
+        EndpointAddress::Pipe(_) => 0,
     }
 }
 
@@ -126,6 +128,11 @@ async fn lookup(resolver: &Resolver, endpoint: &Endpoint, settings: &DnsSettings
         EndpointAddress::Name(name, _) => resolve(resolver, name, settings).await,
         EndpointAddress::Socket(address) => Ok(Answer {
             addresses: vec![address.ip()],
+            ttl: None,
+        }),
+        // No traffic goes there, so that it is nobody's host.
+        EndpointAddress::Pipe(_) => Ok(Answer {
+            addresses: Vec::new(),
             ttl: None,
         }),
     }

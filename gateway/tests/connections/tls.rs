@@ -19,6 +19,7 @@ use mesh::{
     id::{SpiffeId, TrustDomain},
     listener::{FilterChain, Inspectors, Listener},
     matcher::{StringMatcher, StringPattern},
+    secret::SecretRef,
     tls::{CertificateSource, DownstreamTls, SanKind, SanMatcher, TrustSource, UpstreamTls, Validation},
 };
 use rustls::{ServerConnection, pki_types::ServerName};
@@ -71,8 +72,8 @@ impl Mesh {
     }
 }
 
-fn secret(name: &str) -> SecretName {
-    SecretName::parse(name).unwrap()
+fn secret(name: &str) -> SecretRef {
+    SecretRef::of_agent(SecretName::parse(name).unwrap())
 }
 
 fn istio_mutual() -> DownstreamTls {

@@ -16,7 +16,6 @@ mod secret;
 mod tcp;
 mod tls;
 
-pub(super) use self::tls::SDS_CLUSTER;
 pub use self::{
     cluster::cluster, common::any, endpoint::endpoints, listener::listener, route::route_config, secret::secret,
 };

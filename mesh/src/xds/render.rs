@@ -11,7 +11,6 @@ use serde_json::{Map, Value, json};
 use super::{
     Resource,
     bootstrap::Node,
-    encode::SDS_CLUSTER,
     json::{JsonError, to_json},
 };
 use crate::{
@@ -20,6 +19,7 @@ use crate::{
     cluster::{Cluster, Discovery, DnsSettings, Endpoint, EndpointAddress, Endpoints, LbPolicy, UpstreamHttp},
     id::SpiffeId,
     matcher::StringMatcher,
+    secret::{AGENT_CLUSTER, SecretRef},
     tls::{CertificateSource, SanKind, SanMatcher, TlsVersion, TrustSource, UpstreamTls, Validation},
 };
 
@@ -217,7 +217,7 @@ fn control_cluster(control: &ControlPlane) -> Cluster {
         name: name(CONTROL_CLUSTER),
         alt_stat_name: None,
         discovery: match control.address {
-            EndpointAddress::Socket(_) => Discovery::Static(endpoints),
+            EndpointAddress::Socket(_) | EndpointAddress::Pipe(_) => Discovery::Static(endpoints),
             EndpointAddress::Name(..) => Discovery::StrictDns(endpoints, DnsSettings::default()),
         },
         lb_policy: LbPolicy::RoundRobin,
@@ -234,9 +234,11 @@ fn control_cluster(control: &ControlPlane) -> Cluster {
 fn control_tls(identity: &SpiffeId) -> UpstreamTls {
     UpstreamTls {
         sni: None,
-        certificate: Some(CertificateSource::Sds(secrets::name(secrets::WORKLOAD))),
+        certificate: Some(CertificateSource::Sds(SecretRef::of_agent(secrets::name(
+            secrets::WORKLOAD,
+        )))),
         validation: Some(Validation {
-            trust: TrustSource::Sds(secrets::name(secrets::MESH_ROOTS)),
+            trust: TrustSource::Sds(SecretRef::of_agent(secrets::name(secrets::MESH_ROOTS))),
             sans: vec![SanMatcher {
                 kind: SanKind::Uri,
                 name: StringMatcher::exact(identity.as_str()),
@@ -255,7 +257,7 @@ fn agent_cluster(proxy: &Proxy) -> Option<Value> {
     };
     let address = json!({"pipe": {"path": socket.to_string_lossy()}});
     Some(json!({
-        "name": SDS_CLUSTER,
+        "name": AGENT_CLUSTER,
         "type": "STATIC",
         "typed_extension_protocol_options": {
             HTTP_OPTIONS: {
@@ -264,7 +266,7 @@ fn agent_cluster(proxy: &Proxy) -> Option<Value> {
             },
         },
         "load_assignment": {
-            "cluster_name": SDS_CLUSTER,
+            "cluster_name": AGENT_CLUSTER,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
         },
     }))

@@ -1,6 +1,6 @@
 //! `config.endpoint.v3`: endpoints.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use crate::{
     ClusterName,
@@ -9,7 +9,7 @@ use crate::{
     xds::{
         decode::common,
         pb::{
-            core::HealthStatus,
+            core::{self, HealthStatus},
             endpoint::{self, lb_endpoint::HostIdentifier},
         },
         scope::{Decoded, Scope},
@@ -65,7 +65,7 @@ pub(super) fn resource(
 
 /// Endpoints that must be given by address.
 pub(super) fn by_address(scope: &Scope<'_>, message: &endpoint::ClusterLoadAssignment) -> Decoded<Endpoints> {
-    let endpoints = endpoints(scope, message)?;
+    let endpoints = anywhere(scope, message)?;
     for endpoint in &endpoints.0 {
         if let EndpointAddress::Name(host, _) = &endpoint.address {
             return Err(scope.field("endpoints").refuse(
@@ -77,8 +77,21 @@ pub(super) fn by_address(scope: &Scope<'_>, message: &endpoint::ClusterLoadAssig
     Ok(endpoints)
 }
 
-/// Endpoints by address or by name.
+/// Endpoints by address or by name, to be looked up.
 pub(super) fn endpoints(scope: &Scope<'_>, message: &endpoint::ClusterLoadAssignment) -> Decoded<Endpoints> {
+    let endpoints = anywhere(scope, message)?;
+    for endpoint in &endpoints.0 {
+        if let EndpointAddress::Pipe(path) = &endpoint.address {
+            return Err(scope.field("endpoints").refuse(
+                path.display(),
+                "a socket_address; a pipe is for clusters of type STATIC",
+            ));
+        }
+    }
+    Ok(endpoints)
+}
+
+fn anywhere(scope: &Scope<'_>, message: &endpoint::ClusterLoadAssignment) -> Decoded<Endpoints> {
     scope.check(message);
     let localities = scope.list("endpoints", &message.endpoints, locality)?;
     Ok(Endpoints(localities.into_iter().flatten().collect()))
@@ -136,6 +149,9 @@ fn address(scope: &Scope<'_>, message: &endpoint::Endpoint) -> Decoded<EndpointA
     scope.check(message);
     let scope = scope.field("address");
     let address = message.address.as_ref().ok_or_else(|| scope.missing())?;
+    if let Some(core::address::Address::Pipe(pipe)) = &address.address {
+        return socket_path(&scope.field("pipe"), pipe).map(EndpointAddress::Pipe);
+    }
     let (host, port) = common::host_and_port(&scope, address)?;
     if port == 0 {
         return Err(scope
@@ -148,5 +164,17 @@ fn address(scope: &Scope<'_>, message: &endpoint::Endpoint) -> Decoded<EndpointA
             scope.field("socket_address.address").parse(host, Host::parse)?,
             port,
         )),
+    }
+}
+
+/// The path of a Unix socket.
+fn socket_path(scope: &Scope<'_>, message: &core::Pipe) -> Decoded<PathBuf> {
+    scope.check(message);
+    match message.path.as_str() {
+        "" => Err(scope.field("path").missing()),
+        name if name.starts_with('@') => Err(scope
+            .field("path")
+            .refuse(name, "the path of a file; abstract sockets are not supported")),
+        path => Ok(path.into()),
     }
 }

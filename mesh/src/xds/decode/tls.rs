@@ -3,11 +3,14 @@
 use crate::{
     SecretName,
     matcher::StringMatcher,
+    secret::{SecretRef, SecretSource},
+    source::Source,
     tls::{CertificateSource, DownstreamTls, SanKind, SanMatcher, TlsVersion, TrustSource, UpstreamTls, Validation},
     xds::{
-        decode::{common, matcher},
+        bootstrap::Ads,
+        decode::{bootstrap, common, matcher},
         pb::{
-            core::{TransportSocket, transport_socket::ConfigType},
+            core::{ConfigSource, TransportSocket, config_source::ConfigSourceSpecifier, transport_socket::ConfigType},
             raw_buffer::RawBuffer,
             tls::{
                 self,
@@ -99,8 +102,10 @@ messages! {
         }
     }
     tls::SdsSecretConfig {
-        supported { name }
-        ignored { sds_config = "secrets come from the proxy's own identity source, by name" }
+        supported {
+            name,
+            sds_config = "api_config_source with a static cluster, path_config_source, path, ads, self; unset: static_resources.secrets",
+        }
     }
 }
 
@@ -287,9 +292,26 @@ fn certificate_files(scope: &Scope<'_>, message: &tls::TlsCertificate) -> Decode
     })
 }
 
-fn secret(scope: &Scope<'_>, message: &tls::SdsSecretConfig) -> Decoded<SecretName> {
+fn secret(scope: &Scope<'_>, message: &tls::SdsSecretConfig) -> Decoded<SecretRef> {
     scope.check(message);
-    scope.field("name").parse(&message.name, SecretName::parse)
+    let name = scope.field("name").parse(&message.name, SecretName::parse);
+    let source = match &message.sds_config {
+        Some(config) => secret_source(&scope.field("sds_config"), config)?,
+        None => SecretSource::Static,
+    };
+    Ok(SecretRef { name: name?, source })
+}
+
+fn secret_source(scope: &Scope<'_>, message: &ConfigSource) -> Decoded<SecretSource> {
+    if let Some(ConfigSourceSpecifier::ApiConfigSource(service)) = &message.config_source_specifier {
+        scope.check(message);
+        let Ads { cluster, delta } = bootstrap::grpc_source(&scope.field("api_config_source"), service)?;
+        return Ok(SecretSource::Service { cluster, delta });
+    }
+    Ok(match common::config_source(scope, message)? {
+        Source::Ads => SecretSource::Ads,
+        Source::File(file) => SecretSource::File(file),
+    })
 }
 
 #[allow(deprecated)] // the deprecated cases are rejected by name
@@ -382,7 +404,8 @@ fn trust(scope: &Scope<'_>, message: &tls::CertificateValidationContext) -> Deco
         (None, Some(roots)) => {
             let scope = scope.field("system_root_certs");
             scope.check(roots);
-            Ok(Some(TrustSource::Sds(scope.parse(SYSTEM_ROOTS, SecretName::parse)?)))
+            let name = scope.parse(SYSTEM_ROOTS, SecretName::parse)?;
+            Ok(Some(TrustSource::Sds(SecretRef::of_agent(name))))
         }
         (None, None) => Ok(None),
         (Some(_), Some(_)) => Err(scope

@@ -33,6 +33,7 @@ fn lb_endpoint(endpoint: &Endpoint) -> endpoint::LbEndpoint {
     let address = match &endpoint.address {
         EndpointAddress::Socket(address) => common::socket(*address),
         EndpointAddress::Name(host, port) => common::address(host.to_string(), *port),
+        EndpointAddress::Pipe(path) => common::pipe(path),
     };
     let health = if endpoint.healthy {
         HealthStatus::Unknown

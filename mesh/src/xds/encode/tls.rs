@@ -3,13 +3,15 @@
 use std::path::Path;
 
 use crate::{
-    SecretName,
+    ClusterName,
+    secret::{SecretRef, SecretSource},
+    source::Source,
     tls::{CertificateSource, DownstreamTls, SanKind, SanMatcher, TlsVersion, TrustSource, UpstreamTls, Validation},
     xds::{
         encode::{common, matcher},
         pb::{
             core::{
-                ApiConfigSource, ApiVersion, DataSource, GrpcService, api_config_source::ApiType,
+                ApiConfigSource, ApiVersion, ConfigSource, DataSource, GrpcService, api_config_source::ApiType,
                 config_source::ConfigSourceSpecifier, data_source, grpc_service,
             },
             tls::{
@@ -22,9 +24,6 @@ use crate::{
         },
     },
 };
-
-/// The bootstrap's cluster for the secret discovery service, as Istio names it.
-pub(crate) const SDS_CLUSTER: &str = "sds-grpc";
 
 /// The server side.
 pub(super) fn downstream(value: &DownstreamTls) -> tls::DownstreamTlsContext {
@@ -95,27 +94,34 @@ fn version(value: Option<TlsVersion>) -> TlsProtocol {
     }
 }
 
-/// A secret as Istio's agent serves it.
-fn secret(name: &SecretName) -> tls::SdsSecretConfig {
+fn secret(value: &SecretRef) -> tls::SdsSecretConfig {
+    tls::SdsSecretConfig {
+        name: value.name.to_string(),
+        sds_config: match &value.source {
+            SecretSource::Static => None,
+            SecretSource::Service { cluster, delta } => Some(service(cluster, *delta)),
+            SecretSource::Ads => Some(common::config_source(&Source::Ads)),
+            SecretSource::File(file) => Some(common::config_source(&Source::File(file.clone()))),
+        },
+    }
+}
+
+/// A discovery service, as istiod writes it.
+fn service(cluster: &ClusterName, delta: bool) -> ConfigSource {
     let service = GrpcService {
         target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(grpc_service::EnvoyGrpc {
-            cluster_name: SDS_CLUSTER.to_owned(),
+            cluster_name: cluster.to_string(),
             ..Default::default()
         })),
         ..Default::default()
     };
-    tls::SdsSecretConfig {
-        name: name.to_string(),
-        sds_config: Some(common::source(ConfigSourceSpecifier::ApiConfigSource(
-            ApiConfigSource {
-                api_type: ApiType::Grpc.into(),
-                transport_api_version: ApiVersion::V3.into(),
-                grpc_services: vec![service],
-                set_node_on_first_message_only: true,
-                ..Default::default()
-            },
-        ))),
-    }
+    common::source(ConfigSourceSpecifier::ApiConfigSource(ApiConfigSource {
+        api_type: if delta { ApiType::DeltaGrpc } else { ApiType::Grpc }.into(),
+        transport_api_version: ApiVersion::V3.into(),
+        grpc_services: vec![service],
+        set_node_on_first_message_only: true,
+        ..Default::default()
+    }))
 }
 
 fn file(path: &Path) -> DataSource {

@@ -52,11 +52,11 @@ pub(super) fn named(bundle: &Bundle) -> BTreeSet<SecretName> {
 }
 
 fn collect(names: &mut BTreeSet<SecretName>, certificate: Option<&CertificateSource>, validation: Option<&Validation>) {
-    if let Some(CertificateSource::Sds(name)) = certificate {
-        names.insert(name.clone());
+    if let Some(CertificateSource::Sds(secret)) = certificate {
+        names.insert(secret.name.clone());
     }
-    if let Some(TrustSource::Sds(name)) = validation.map(|validation| &validation.trust) {
-        names.insert(name.clone());
+    if let Some(TrustSource::Sds(secret)) = validation.map(|validation| &validation.trust) {
+        names.insert(secret.name.clone());
     }
 }
 

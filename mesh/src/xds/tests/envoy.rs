@@ -19,6 +19,7 @@ use crate::{
     ClusterName, ListenerName, SecretName,
     cluster::Cluster,
     listener::{Listener, Protocol, RouteSource},
+    secret::SecretRef,
     tls::{CertificateSource, TrustSource},
     xds::{Resource, json},
 };
@@ -154,9 +155,9 @@ fn make_cluster_loadable(cluster: &mut Cluster) {
 }
 
 fn from_secret(certificate: &mut CertificateSource) {
-    *certificate = CertificateSource::Sds(SecretName::parse("default").unwrap());
+    *certificate = CertificateSource::Sds(SecretRef::of_agent(SecretName::parse("default").unwrap()));
 }
 
 fn trust_from_secret(trust: &mut TrustSource) {
-    *trust = TrustSource::Sds(SecretName::parse("ROOTCA").unwrap());
+    *trust = TrustSource::Sds(SecretRef::of_agent(SecretName::parse("ROOTCA").unwrap()));
 }

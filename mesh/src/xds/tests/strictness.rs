@@ -275,7 +275,7 @@ fn an_upstream_that_checks_nobody_must_say_so() {
     let system = cluster("validation_context: {system_root_certs: {}}");
     let decoded = decode::cluster(&json::parse(&system).unwrap()).unwrap();
     let trust = decoded.tls.unwrap().validation.unwrap().trust;
-    assert!(matches!(trust, TrustSource::Sds(name) if name.as_str() == "file-root:system"));
+    assert!(matches!(trust, TrustSource::Sds(secret) if secret.name.as_str() == "file-root:system"));
 }
 
 #[test]

@@ -18,6 +18,10 @@ impl Protocol for Delta {
     type Request = DeltaDiscoveryRequest;
     type Response = DeltaDiscoveryResponse;
 
+    fn type_url(response: &Self::Response) -> &str {
+        &response.type_url
+    }
+
     fn set_node(request: &mut Self::Request, node: Node) {
         request.node = Some(node);
     }

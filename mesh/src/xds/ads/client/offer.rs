@@ -53,7 +53,7 @@ pub struct Offer {
 }
 
 /// How a resource appears in a rejection if its name cannot be read.
-const UNNAMED: &str = "without a name";
+pub(super) const UNNAMED: &str = "without a name";
 
 impl Offer {
     /// What should run if this is taken.
@@ -211,7 +211,7 @@ impl Offer {
 }
 
 /// The name inside a resource that may be otherwise unreadable: the first field of all the types we know.
-fn peek_name(any: &Any) -> Option<String> {
+pub(super) fn peek_name(any: &Any) -> Option<String> {
     #[derive(Clone, PartialEq, Message)]
     struct Named {
         #[prost(string, tag = "1")]

@@ -28,6 +28,10 @@ impl Protocol for Sotw {
     type Request = DiscoveryRequest;
     type Response = DiscoveryResponse;
 
+    fn type_url(response: &Self::Response) -> &str {
+        &response.type_url
+    }
+
     fn set_node(request: &mut Self::Request, node: Node) {
         request.node = Some(node);
     }

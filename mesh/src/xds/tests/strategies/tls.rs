@@ -7,7 +7,7 @@ use proptest::{
     sample::{select, subsequence},
 };
 
-use super::{matcher::string_matcher, secret_name, word};
+use super::{matcher::string_matcher, secret, word};
 use crate::tls::{
     CertificateSource, DownstreamTls, SanKind, SanMatcher, TlsVersion, TrustSource, UpstreamTls, Validation,
 };
@@ -31,7 +31,7 @@ pub(super) fn alpn() -> BoxedStrategy<Vec<String>> {
 
 pub(super) fn certificate() -> BoxedStrategy<CertificateSource> {
     prop_oneof![
-        secret_name().prop_map(CertificateSource::Sds),
+        secret().prop_map(CertificateSource::Sds),
         Just(CertificateSource::Files {
             chain: "/etc/certs/cert-chain.pem".into(),
             key: "/etc/certs/key.pem".into(),
@@ -42,7 +42,7 @@ pub(super) fn certificate() -> BoxedStrategy<CertificateSource> {
 
 pub(super) fn validation() -> BoxedStrategy<Validation> {
     let trust = prop_oneof![
-        secret_name().prop_map(TrustSource::Sds),
+        secret().prop_map(TrustSource::Sds),
         Just(TrustSource::File("/etc/certs/root-cert.pem".into())),
     ];
     let san = (select(vec![SanKind::Dns, SanKind::Uri, SanKind::Ip]), string_matcher())
