@@ -9,6 +9,7 @@ mod http;
 mod listener;
 mod log;
 mod matcher;
+mod overload;
 mod rbac;
 mod route;
 mod secret;
@@ -35,6 +36,7 @@ pub(crate) use self::{
     listener::{IGNORED_FILTERS as IGNORED_NETWORK_FILTERS, MESSAGES as LISTENER},
     log::MESSAGES as LOG,
     matcher::MESSAGES as MATCHER,
+    overload::MESSAGES as OVERLOAD,
     rbac::MESSAGES as RBAC,
     route::MESSAGES as ROUTE,
     secret::MESSAGES as SECRET,

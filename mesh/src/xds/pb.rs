@@ -4,7 +4,8 @@ pub(crate) use envoy_types::pb::{
     envoy::{
         config::{
             accesslog::v3 as accesslog, bootstrap::v3 as bootstrap, cluster::v3 as cluster, core::v3 as core,
-            endpoint::v3 as endpoint, listener::v3 as listener, rbac::v3 as rbac, route::v3 as route,
+            endpoint::v3 as endpoint, listener::v3 as listener, overload::v3 as overload, rbac::v3 as rbac,
+            route::v3 as route,
         },
         extensions::{
             access_loggers::file::v3 as file_log,
@@ -22,6 +23,7 @@ pub(crate) use envoy_types::pb::{
             },
             network::dns_resolver::cares::v3 as cares,
             path::r#match::uri_template::v3 as uri_template,
+            resource_monitors::downstream_connections::v3 as downstream_connections,
             retry::host::previous_hosts::v3 as previous_hosts,
             transport_sockets::{raw_buffer::v3 as raw_buffer, tls::v3 as tls},
             upstreams::http::v3 as upstream_http,

@@ -19,7 +19,7 @@ use crate::{
     cluster::{Cluster, Discovery, DnsSettings, Endpoint, EndpointAddress, Endpoints, LbPolicy, UpstreamHttp},
     id::SpiffeId,
     matcher::StringMatcher,
-    secret::{AGENT_CLUSTER, SecretRef},
+    secret::{AGENT_CLUSTER, SecretRef, SecretSource},
     tls::{CertificateSource, SanKind, SanMatcher, TlsVersion, TrustSource, UpstreamTls, Validation},
 };
 
@@ -105,28 +105,26 @@ pub enum RenderError {
 
 /// The control plane's cluster, as Istio names it.
 const CONTROL_CLUSTER: &str = "xds-grpc";
-/// Key of the HTTP options in `typed_extension_protocol_options`.
-const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+/// Connections that an Envoy serves at once. Without a bound a peer could take all of its memory, and Envoy warns.
+const MAX_CONNECTIONS: u32 = 50_000;
 
 /// A bootstrap with everything in it: no control plane is asked, ever.
 ///
 /// # Errors
 /// The bundle points at a resource or secret that is nowhere.
 pub fn fixed(proxy: &Proxy, bundle: &Bundle) -> Result<Value, RenderError> {
-    let bundle = inline::inline(bundle)?;
+    let mut bundle = inline::inline(bundle)?;
     let secrets = match &proxy.secrets {
-        Secrets::Files(files) => secrets::from_files(files, secrets::named(&bundle))?,
+        Secrets::Files(files) => secrets::from_files(files, secrets::localize(&mut bundle))?,
         Secrets::Agent(_) => Vec::new(),
     };
-    let mut clusters: Vec<_> = agent_cluster(proxy).into_iter().collect();
-    for cluster in bundle.clusters.into_values() {
-        clusters.push(plain(proxy, &Resource::Cluster(cluster))?);
-    }
-    let listeners = bundle.listeners.into_values();
-    let listeners: Vec<_> = listeners
-        .map(|listener| plain(proxy, &Resource::Listener(listener)))
-        .collect::<Result<_, _>>()?;
-    let resources = json!({"listeners": listeners, "clusters": clusters, "secrets": secrets});
+    let clusters = agent_cluster(proxy).into_iter().chain(bundle.clusters.into_values());
+    let listeners = bundle.listeners.into_values().map(Resource::Listener);
+    let resources = json!({
+        "listeners": plain(listeners)?,
+        "clusters": plain(clusters.map(Resource::Cluster))?,
+        "secrets": secrets,
+    });
     Ok(document(proxy, resources, None))
 }
 
@@ -139,9 +137,10 @@ pub fn following(proxy: &Proxy, control: &ControlPlane) -> Result<Value, RenderE
         Secrets::Files(files) => secrets::from_files(files, secrets::own())?,
         Secrets::Agent(_) => Vec::new(),
     };
-    let mut clusters = vec![plain(proxy, &Resource::Cluster(control_cluster(control)))?];
-    clusters.extend(agent_cluster(proxy));
-    let resources = json!({"clusters": clusters, "secrets": secrets});
+    let tls = control.identity.as_ref().map(|identity| control_tls(proxy, identity));
+    let clusters = [grpc_cluster(CONTROL_CLUSTER, &control.address, tls)];
+    let clusters = clusters.into_iter().chain(agent_cluster(proxy));
+    let resources = json!({"clusters": plain(clusters.map(Resource::Cluster))?, "secrets": secrets});
     Ok(document(proxy, resources, Some(dynamic_resources(control))))
 }
 
@@ -156,6 +155,7 @@ fn document(proxy: &Proxy, static_resources: Value, dynamic_resources: Option<Va
     if let Some(address) = proxy.admin {
         set("admin", json!({"address": socket(address)}));
     }
+    set("overload_manager", bound_on_connections());
     if !proxy.resolvers.is_empty() {
         let resolvers: Vec<_> = proxy.resolvers.iter().copied().map(socket).collect();
         set("typed_dns_resolver_config", cares(&resolvers));
@@ -181,6 +181,20 @@ fn dynamic_resources(control: &ControlPlane) -> Value {
     })
 }
 
+/// Envoy's own bound. Ours are in the gateway, per listener and worker.
+fn bound_on_connections() -> Value {
+    let name = "envoy.resource_monitors.global_downstream_max_connections";
+    let config = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig";
+    let monitor = json!({
+        "name": name,
+        "typed_config": {
+            "@type": format!("type.googleapis.com/{config}"),
+            "max_active_downstream_connections": MAX_CONNECTIONS,
+        },
+    });
+    json!({"resource_monitors": [monitor]})
+}
+
 fn cares(resolvers: &[Value]) -> Value {
     json!({
         "name": "envoy.network.dns_resolver.cares",
@@ -195,34 +209,35 @@ fn socket(address: SocketAddr) -> Value {
     json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
 }
 
-/// A resource as it stands in a bootstrap.
-fn plain(proxy: &Proxy, resource: &Resource) -> Result<Value, RenderError> {
-    let mut value = to_json(resource)?;
-    if let Value::Object(fields) = &mut value {
-        fields.remove("@type");
-    }
-    if let Secrets::Files(_) = proxy.secrets {
-        secrets::ask_the_bootstrap(&mut value);
-    }
-    Ok(value)
+/// Resources as they stand in a bootstrap.
+fn plain(resources: impl Iterator<Item = Resource>) -> Result<Vec<Value>, RenderError> {
+    let plain = |resource| {
+        let mut value = to_json(&resource)?;
+        if let Value::Object(fields) = &mut value {
+            fields.remove("@type");
+        }
+        Ok(value)
+    };
+    resources.map(plain).collect()
 }
 
-fn control_cluster(control: &ControlPlane) -> Cluster {
+/// A cluster that speaks gRPC.
+fn grpc_cluster(name: &str, address: &EndpointAddress, tls: Option<UpstreamTls>) -> Cluster {
     let endpoints = Endpoints(vec![Endpoint {
-        address: control.address.clone(),
+        address: address.clone(),
         weight: None,
         healthy: true,
     }]);
     Cluster {
-        name: name(CONTROL_CLUSTER),
+        name: ClusterName::parse(name).expect("our own names are neither empty nor long"),
         alt_stat_name: None,
-        discovery: match control.address {
+        discovery: match address {
             EndpointAddress::Socket(_) | EndpointAddress::Pipe(_) => Discovery::Static(endpoints),
             EndpointAddress::Name(..) => Discovery::StrictDns(endpoints, DnsSettings::default()),
         },
         lb_policy: LbPolicy::RoundRobin,
         connect_timeout: None,
-        tls: control.identity.as_ref().map(control_tls),
+        tls,
         http: UpstreamHttp::Http2,
         auto_sni: false,
         auto_san_validation: false,
@@ -231,14 +246,19 @@ fn control_cluster(control: &ControlPlane) -> Cluster {
     }
 }
 
-fn control_tls(identity: &SpiffeId) -> UpstreamTls {
+fn control_tls(proxy: &Proxy, identity: &SpiffeId) -> UpstreamTls {
+    let secret = |name| match proxy.secrets {
+        Secrets::Files(_) => SecretRef {
+            name: secrets::name(name),
+            source: SecretSource::Static,
+        },
+        Secrets::Agent(_) => SecretRef::of_agent(secrets::name(name)),
+    };
     UpstreamTls {
         sni: None,
-        certificate: Some(CertificateSource::Sds(SecretRef::of_agent(secrets::name(
-            secrets::WORKLOAD,
-        )))),
+        certificate: Some(CertificateSource::Sds(secret(secrets::WORKLOAD))),
         validation: Some(Validation {
-            trust: TrustSource::Sds(SecretRef::of_agent(secrets::name(secrets::MESH_ROOTS))),
+            trust: TrustSource::Sds(secret(secrets::MESH_ROOTS)),
             sans: vec![SanMatcher {
                 kind: SanKind::Uri,
                 name: StringMatcher::exact(identity.as_str()),
@@ -250,28 +270,13 @@ fn control_tls(identity: &SpiffeId) -> UpstreamTls {
     }
 }
 
-/// The agent's cluster. A Unix socket has no place in the model: no traffic goes to one.
-fn agent_cluster(proxy: &Proxy) -> Option<Value> {
-    let Secrets::Agent(socket) = &proxy.secrets else {
-        return None;
-    };
-    let address = json!({"pipe": {"path": socket.to_string_lossy()}});
-    Some(json!({
-        "name": AGENT_CLUSTER,
-        "type": "STATIC",
-        "typed_extension_protocol_options": {
-            HTTP_OPTIONS: {
-                "@type": format!("type.googleapis.com/{HTTP_OPTIONS}"),
-                "explicit_http_config": {"http2_protocol_options": {}},
-            },
-        },
-        "load_assignment": {
-            "cluster_name": AGENT_CLUSTER,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
-        },
-    }))
-}
-
-fn name(text: &str) -> ClusterName {
-    ClusterName::parse(text).expect("our own names are neither empty nor long")
+/// The agent's cluster, if there is one.
+fn agent_cluster(proxy: &Proxy) -> Option<Cluster> {
+    match &proxy.secrets {
+        Secrets::Files(_) => None,
+        Secrets::Agent(socket) => {
+            let address = EndpointAddress::Pipe(socket.clone());
+            Some(grpc_cluster(AGENT_CLUSTER, &address, None))
+        }
+    }
 }

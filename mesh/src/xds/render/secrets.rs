@@ -8,6 +8,7 @@ use super::{Files, RenderError};
 use crate::{
     SecretName,
     bundle::Bundle,
+    secret::{SecretRef, SecretSource},
     tls::{CertificateSource, TrustSource, Validation},
 };
 
@@ -32,31 +33,38 @@ pub(super) fn own() -> BTreeSet<SecretName> {
     [WORKLOAD, MESH_ROOTS, SYSTEM_ROOTS].into_iter().map(name).collect()
 }
 
-/// The secrets that a bundle names.
-pub(super) fn named(bundle: &Bundle) -> BTreeSet<SecretName> {
+/// Makes a bundle take its secrets from the bootstrap. Returns their names.
+pub(super) fn localize(bundle: &mut Bundle) -> BTreeSet<SecretName> {
     let mut names = BTreeSet::new();
-    for listener in bundle.listeners.values() {
-        for tls in listener
+    for listener in bundle.listeners.values_mut() {
+        let chains = listener
             .filter_chains
-            .iter()
-            .chain(&listener.default_filter_chain)
-            .filter_map(|chain| chain.tls.as_ref())
-        {
-            collect(&mut names, Some(&tls.certificate), tls.validation.as_ref());
+            .iter_mut()
+            .chain(&mut listener.default_filter_chain);
+        for tls in chains.filter_map(|chain| chain.tls.as_mut()) {
+            localize_tls(&mut names, Some(&mut tls.certificate), tls.validation.as_mut());
         }
     }
-    for tls in bundle.clusters.values().filter_map(|cluster| cluster.tls.as_ref()) {
-        collect(&mut names, tls.certificate.as_ref(), tls.validation.as_ref());
+    for tls in bundle.clusters.values_mut().filter_map(|cluster| cluster.tls.as_mut()) {
+        localize_tls(&mut names, tls.certificate.as_mut(), tls.validation.as_mut());
     }
     names
 }
 
-fn collect(names: &mut BTreeSet<SecretName>, certificate: Option<&CertificateSource>, validation: Option<&Validation>) {
+fn localize_tls(
+    names: &mut BTreeSet<SecretName>,
+    certificate: Option<&mut CertificateSource>,
+    validation: Option<&mut Validation>,
+) {
+    let mut localize = |secret: &mut SecretRef| {
+        secret.source = SecretSource::Static;
+        names.insert(secret.name.clone());
+    };
     if let Some(CertificateSource::Sds(secret)) = certificate {
-        names.insert(secret.name.clone());
+        localize(secret);
     }
-    if let Some(TrustSource::Sds(secret)) = validation.map(|validation| &validation.trust) {
-        names.insert(secret.name.clone());
+    if let Some(TrustSource::Sds(secret)) = validation.map(|validation| &mut validation.trust) {
+        localize(secret);
     }
 }
 
@@ -96,34 +104,4 @@ fn trust(name: &SecretName, roots: &Path) -> Value {
 
 fn file(path: &Path) -> Value {
     json!({"filename": path.to_string_lossy()})
-}
-
-/// Makes a listener or cluster take its secrets from the bootstrap, where they have the same names.
-pub(super) fn ask_the_bootstrap(resource: &mut Value) {
-    if let Some(Value::Array(chains)) = resource.get_mut("filter_chains") {
-        chains.iter_mut().for_each(in_socket);
-    }
-    if let Some(chain) = resource.get_mut("default_filter_chain") {
-        in_socket(chain);
-    }
-    in_socket(resource);
-}
-
-/// In the transport socket of a filter chain or cluster.
-fn in_socket(holder: &mut Value) {
-    let Some(context) = holder.pointer_mut("/transport_socket/typed_config/common_tls_context") else {
-        return;
-    };
-    if let Some(Value::Array(configs)) = context.get_mut("tls_certificate_sds_secret_configs") {
-        configs.iter_mut().for_each(without_source);
-    }
-    if let Some(config) = context.pointer_mut("/combined_validation_context/validation_context_sds_secret_config") {
-        without_source(config);
-    }
-}
-
-fn without_source(config: &mut Value) {
-    if let Value::Object(fields) = config {
-        fields.remove("sds_config");
-    }
 }

@@ -115,7 +115,14 @@ fn what_a_bootstrap_may_not_say_is_named() {
         let error = Bootstrap::parse(text).unwrap_err().to_string();
         assert!(error.starts_with(expect), "{error}");
     };
-    check("{overload_manager: {}}", "overload_manager: set: not supported");
+    check(
+        "{overload_manager: {actions: [{}]}}",
+        "overload_manager.actions: set: not supported",
+    );
+    check(
+        "{overload_manager: {resource_monitors: [{name: a}]}}",
+        "overload_manager.resource_monitors[0].typed_config: not set",
+    );
     check(
         "{hds_config: {}, cluster_manager: {}}",
         "cluster_manager: set: not supported",
