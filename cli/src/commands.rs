@@ -14,6 +14,7 @@ mod control;
 mod demo;
 mod duration;
 mod gateway;
+mod lab;
 mod proxy;
 mod serving;
 mod sidecar;
@@ -28,7 +29,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Walk through the egress gateway tutorial in this process and check every claim of it
+    /// Walk through the egress gateway tutorial and check every claim of it
     Demo(demo::Args),
     /// Serve a directory of Istio resources to gateways and sidecars
     Control(control::Args),
@@ -40,6 +41,9 @@ enum Command {
     Analyze(analyze::Args),
     /// Create a mesh CA, issue and show identities
     Certs(certs::Args),
+    /// Parts of the demo's surroundings
+    #[command(hide = true)]
+    Lab(lab::Args),
 }
 
 const EXAMPLES: &str = "\
@@ -62,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Sidecar(args) => sidecar::run(&args),
         Command::Analyze(args) => analyze::run(&args, &mut stdout.lock(), style),
         Command::Certs(args) => certs::run(&args, &mut stdout.lock()),
+        Command::Lab(args) => lab::run(&args),
     };
     match result {
         Ok(code) => code,

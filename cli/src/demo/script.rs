@@ -11,6 +11,7 @@ use super::claim::{
 };
 use crate::lab::{
     client::Call,
+    cluster::EXPLICIT_PROXY,
     log::Field::{self, *},
 };
 
@@ -153,6 +154,7 @@ pub fn script() -> Vec<Chapter> {
         network_policies(),
         google_apis(),
         around_the_mesh(),
+        explicit_proxy(),
     ]
 }
 
@@ -614,6 +616,44 @@ fn around_the_mesh() -> Chapter {
                 (Code, "200"),
                 (UpstreamHost, "93.184.216.34:443"),
             ]),
+        ],
+    }
+}
+
+/// Where an application names its proxy, there is nothing to redirect.
+fn explicit_proxy() -> Chapter {
+    let call = |url| Call::get(url).through(EXPLICIT_PROXY);
+    Chapter {
+        title: "The explicit proxy",
+        about: "The same rules for an application that names its proxy.",
+        apply: &[],
+        claims: vec![
+            Claim::new(
+                "http leaves through the gateway",
+                App(X),
+                call("http://example.com"),
+                Status(200),
+            )
+            .arrives()
+            .sidecar(&[(Code, "200"), (UpstreamHost, "10.1.4.12:8080")])
+            .gateway(&[(Code, "200"), (UpstreamHost, "93.184.216.34:443")]),
+            Claim::new(
+                "the application's own TLS passes through a tunnel",
+                App(X),
+                call("https://example.com"),
+                Status(200),
+            )
+            .arrives()
+            .sidecar(&[(Request, "CONNECT *"), (UpstreamHost, "10.1.4.12:8443")])
+            .gateway(&[(Request, "- - -"), (Cluster, "outbound|443||example.com")]),
+            Claim::new(
+                "policy is the same",
+                App(X),
+                call("http://httpbin.org"),
+                Page(403, DENIED),
+            )
+            .sidecar(&[(Code, "403")])
+            .gateway(&[(Code, "403"), (Details, "rbac_access_denied_matched_policy[none]")]),
         ],
     }
 }

@@ -1,15 +1,17 @@
-//! Walks through the script on a mesh: applies, calls, collects what can be seen.
+//! The script on the virtual network: applies, calls, collects what can be seen.
 
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 
-use super::claim::{Caller, Chapter, Claim, Credentials, Evidence, Logged, Team};
+use super::{
+    claim::{Caller, Chapter, Claim, Credentials, Evidence, Logged, Team},
+    stage::{self, Stage},
+};
 use crate::lab::{
     client::{App, Call},
     cluster,
     log::Log,
-    manifests::{self, Manifest},
     mesh::Mesh,
     pki::{MeshCa, PublicCa},
 };
@@ -28,6 +30,44 @@ pub struct Walk {
     /// An authority that nobody trusts.
     nobody: PublicCa,
     seen: Seen,
+}
+
+impl Stage for Walk {
+    async fn apply(&mut self, chapter: &Chapter) -> anyhow::Result<()> {
+        let applied = self.mesh.apply(&stage::files(chapter)?).await;
+        applied.with_context(|| format!("chapter {:?}", chapter.title))
+    }
+
+    async fn observe(&mut self, claim: &Claim) -> anyhow::Result<Evidence> {
+        let site = claim.call.host()?;
+        let outside = self.mesh.outside();
+        if claim.impostor {
+            outside.show(site, self.nobody.certify(site)?);
+        }
+        let before = outside.requests(site);
+        let (app, call) = self.caller(claim)?;
+        let mut evidence = Evidence::default();
+        for _ in 0..claim.times {
+            evidence.replies.push(app.send(&call).await);
+        }
+        evidence.arrived = outside.requests(site) - before;
+        if claim.impostor {
+            outside.show(site, self.mesh.public_ca().certify(site)?);
+        }
+        self.collect(claim, &mut evidence).await;
+        Ok(evidence)
+    }
+
+    async fn finish(self) -> anyhow::Result<Vec<String>> {
+        let logs = self.mesh.logs();
+        self.mesh.stop().await?;
+        let rest = [
+            logs.team_x.since(self.seen.team_x),
+            logs.team_y.since(self.seen.team_y),
+            logs.gateway.since(self.seen.gateway),
+        ];
+        Ok(rest.concat())
+    }
 }
 
 /// Lines accounted for.
@@ -55,58 +95,6 @@ impl Walk {
     /// The mesh.
     pub fn mesh(&self) -> &Mesh {
         &self.mesh
-    }
-
-    /// Applies a chapter's resources and waits until every proxy has acknowledged what follows from them.
-    ///
-    /// # Errors
-    /// The files cannot be written, are not accepted, or a proxy does not acknowledge.
-    pub async fn apply(&self, chapter: &Chapter) -> anyhow::Result<()> {
-        let find = |path: &&str| manifests::find(path).with_context(|| format!("the program carries no {path}"));
-        let files: Vec<&Manifest> = chapter.apply.iter().map(find).collect::<Result<_, _>>()?;
-        self.mesh
-            .apply(&files)
-            .await
-            .with_context(|| format!("chapter {:?}", chapter.title))
-    }
-
-    /// Makes a claim's calls and collects what they leave behind.
-    ///
-    /// # Errors
-    /// What is needed to call cannot be made; a call that fails is evidence.
-    pub async fn observe(&mut self, claim: &Claim) -> anyhow::Result<Evidence> {
-        let site = claim.call.host()?;
-        let outside = self.mesh.outside();
-        if claim.impostor {
-            outside.show(site, self.nobody.certify(site)?);
-        }
-        let before = outside.requests(site);
-        let (app, call) = self.caller(claim)?;
-        let mut evidence = Evidence::default();
-        for _ in 0..claim.times {
-            evidence.replies.push(app.send(&call).await);
-        }
-        evidence.arrived = outside.requests(site) - before;
-        if claim.impostor {
-            outside.show(site, self.mesh.public_ca().certify(site)?);
-        }
-        self.collect(claim, &mut evidence).await;
-        Ok(evidence)
-    }
-
-    /// Stops the mesh, so that everything is written that ever will be; returns what was logged and belongs to no claim.
-    ///
-    /// # Errors
-    /// A proxy does not stop in time.
-    pub async fn finish(self) -> anyhow::Result<Vec<String>> {
-        let logs = self.mesh.logs();
-        self.mesh.stop().await?;
-        let rest = [
-            logs.team_x.since(self.seen.team_x),
-            logs.team_y.since(self.seen.team_y),
-            logs.gateway.since(self.seen.gateway),
-        ];
-        Ok(rest.concat())
     }
 
     async fn collect(&mut self, claim: &Claim, evidence: &mut Evidence) {

@@ -28,6 +28,9 @@ pub const GATEWAY_SERVICE: IpAddr = v4(10, 2, 0, 12);
 /// Service port and target port of the egress gateway.
 pub const GATEWAY_PORTS: [(u16, u16); 2] = [(80, 8080), (443, 8443)];
 
+/// The sidecars' explicit proxy, on their pod's loopback.
+pub const EXPLICIT_PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15080);
+
 /// The rule that stops whatever tries to leave the cluster without permission.
 pub const DENY_ALL: &str = "global-deny-egress-all";
 /// The rule that lets the gateway's nodes out.

@@ -20,16 +20,15 @@ use super::{
     manifests::Manifest,
     network::{Process, VirtualNetwork},
     outside::Outside,
+    part::{GATEWAY, TEAM_X, TEAM_Y},
     pki::{MeshCa, PublicCa},
 };
-use part::{GATEWAY, Running, Server, TEAM_X, TEAM_Y};
+use running::{Running, Server};
 use surroundings::Surroundings;
 
-mod part;
+mod running;
 mod surroundings;
 
-/// The sidecars' explicit proxy, on their pod's loopback.
-pub const PROXY_PORT: u16 = 15080;
 /// How long a change may take to arrive everywhere.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -194,7 +193,7 @@ impl Mesh {
     async fn settled(&self) -> anyhow::Result<()> {
         let all = async {
             for part in [&GATEWAY, &TEAM_X, &TEAM_Y] {
-                self.control.acknowledged_by(&part.node_id()).await?;
+                self.control.acknowledged_by(&part.node().id).await?;
             }
             anyhow::Ok(())
         };

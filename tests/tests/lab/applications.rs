@@ -1,20 +1,16 @@
 //! What applications can and cannot do.
 
-use std::net::{Ipv4Addr, SocketAddr};
-
 use hyper::{Method, Uri};
 use sallyport::lab::{
     client::{Call, Failure},
-    cluster::{TEAM_X, TEAM_Y},
+    cluster::{EXPLICIT_PROXY as PROXY, TEAM_X, TEAM_Y},
     log::Field,
-    mesh::{Mesh, PROXY_PORT},
+    mesh::Mesh,
 };
 use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::{DEADLINE, check, complete, line};
-
-const PROXY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), PROXY_PORT);
 
 async fn status(mesh: &Mesh, team: std::net::IpAddr, call: Call) -> u16 {
     mesh.app(team).unwrap().send(&call).await.unwrap().status.as_u16()

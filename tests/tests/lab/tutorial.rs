@@ -1,7 +1,7 @@
 //! Every claim of `sallyport demo`, as a test.
 
 use sallyport::{
-    demo::{Walk, script},
+    demo::{Stage, Walk, script},
     lab::mesh::Mesh,
 };
 
@@ -10,9 +10,8 @@ async fn every_claim_of_the_tutorial_holds() {
     let mut walk = Walk::new(Mesh::start().await.unwrap()).unwrap();
     for chapter in script() {
         walk.apply(&chapter).await.unwrap();
-        for claim in &chapter.claims {
-            let evidence = walk.observe(claim).await.unwrap();
-            let contradictions = claim.contradictions(&evidence);
+        for claim in chapter.claims {
+            let (claim, evidence, contradictions) = walk.judge(claim).await.unwrap();
             assert!(
                 contradictions.is_empty(),
                 "{}: {contradictions:#?}\n{evidence:#?}",

@@ -1,29 +1,23 @@
-//! The tutorial on a real network: namespaces, a firewall, iptables redirection, real ports, plain curl, one process per part.
+//! The tutorial on a real network: namespaces, a firewall, iptables redirection, real ports, plain curl, one process per part, and
+//! a real Envoy wherever a proxy of ours can be.
 //!
-//! The claims are those of `sallyport demo`, the very same list, and a few about the explicit proxy. Needs root, and says so
-//! where it does not have it: on standard error, in capitals, whether the output of tests is captured or not.
+//! The claims are those of `sallyport demo`, the very same list. Needs root, and Envoy for some, and says so where it does not
+//! have it: on standard error, in capitals, whether the output of tests is captured or not.
 
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
-use sallyport::{
-    demo::{
-        claim::{Caller, Chapter, Claim, Expected, Team},
-        script,
-    },
-    lab::{client::Call, log::Field},
+use std::{
+    io::{self, Write},
+    path::Path,
 };
 
-mod credentials;
-mod curl;
-mod network;
-mod outside;
-mod process;
-mod world;
-
-use network::{Network, Place};
-use outside::Outside;
-use process::shout;
-use world::{APPLICATION_USER, EXPLICIT_PROXY, World};
+use sallyport::{
+    demo::{Stage, script},
+    lab::{
+        envoy,
+        namespaces::{APPLICATION_USER, Mesh, Network, Place, Program, Setup, Surroundings, application},
+    },
+};
 
 /// Whether the network can be had.
 fn possible(what: &str) -> bool {
@@ -34,79 +28,105 @@ fn possible(what: &str) -> bool {
     missing.is_none()
 }
 
-#[test]
-fn the_tutorial_holds_on_a_real_network() {
-    if !possible("the tutorial on a real network") {
-        return;
+/// Says something to whoever runs the tests, also where the output of tests is captured.
+fn shout(text: &str) {
+    // Nobody is there to hear it, then.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+fn sallyport() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_sallyport-under-test"))
+}
+
+/// A real Envoy, if there is one.
+fn real(what: &str) -> Option<Program> {
+    match envoy::find(None) {
+        Ok(binary) => Some(Program::Envoy(binary)),
+        Err(why) => {
+            shout(&format!("NOT RUN: {}: {why:#}", what.to_uppercase()));
+            None
+        }
     }
-    let mut world = World::build();
+}
+
+/// Walks through the whole script with these proxies.
+async fn holds(sidecar: Program, gateway: Program) {
+    let what = format!("{sidecar} as sidecars, {gateway} as gateway");
+    let setup = Setup {
+        sallyport: sallyport().to_owned(),
+        sidecar,
+        gateway,
+    };
+    let mut mesh = Box::pin(Mesh::start(&setup)).await.unwrap();
     let (mut claims, mut broken) = (0, Vec::new());
-    for chapter in script().into_iter().chain([explicit_proxy()]) {
-        world.apply(chapter.apply);
-        for mut claim in chapter.claims {
-            claim.reply = curl::expected(claim.reply);
-            let evidence = world.observe(&claim);
-            let contradictions = claim.contradictions(&evidence);
+    for chapter in script() {
+        if let Err(error) = mesh.apply(&chapter).await {
+            panic!("{what}: {}: {error:#}\n{}", chapter.title, mesh.said());
+        }
+        for claim in chapter.claims {
+            let (claim, evidence, contradictions) = mesh.judge(claim).await.unwrap();
             claims += 1;
             if !contradictions.is_empty() {
-                broken.push(format!(
-                    "{}: {}: {contradictions:#?}\n{evidence:#?}",
-                    chapter.title, claim.text
-                ));
+                let claim = format!("{}: {}", chapter.title, claim.text);
+                broken.push(format!("{claim}: {contradictions:#?}\n{evidence:#?}"));
             }
         }
     }
-    let (said, rules) = (world.said(), world.release());
-    let strays = world.stop();
+    let (said, rules) = (mesh.said(), mesh.release().unwrap());
+    let strays = mesh.finish().await.unwrap();
+    let held = claims - broken.len();
     shout(&format!(
-        "the tutorial on a real network: {} of {claims} claims hold",
-        claims - broken.len()
+        "the tutorial on a real network, {what}: {held} of {claims} claims hold"
     ));
-    assert!(broken.is_empty(), "{}\n{said}", broken.join("\n"));
+    assert!(broken.is_empty(), "{what}\n{}\n{said}", broken.join("\n"));
     assert_eq!(rules, "", "capture leaves nothing behind");
-    assert!(strays.is_empty(), "lines that belong to no call: {strays:#?}");
+    assert!(strays.is_empty(), "{what}: said, and about no call: {strays:#?}");
 }
 
-/// Where an application names its proxy, the kernel has nothing to redirect.
-fn explicit_proxy() -> Chapter {
-    let claim = |text, url, status| {
-        let call = Call::get(url).through(EXPLICIT_PROXY.into());
-        Claim::new(text, Caller::App(Team::X), call, Expected::Status(status))
-    };
-    Chapter {
-        title: "The explicit proxy",
-        about: "The same rules for an application that names its proxy.",
-        apply: &[],
-        claims: vec![
-            claim("http leaves through the gateway", "http://example.com", 200)
-                .arrives()
-                .sidecar(&[(Field::Code, "200"), (Field::UpstreamHost, "10.1.4.12:8080")])
-                .gateway(&[(Field::Code, "200"), (Field::UpstreamHost, "93.184.216.34:443")]),
-            claim(
-                "the application's own TLS passes through a tunnel",
-                "https://example.com",
-                200,
-            )
-            .arrives()
-            .sidecar(&[(Field::Request, "CONNECT *"), (Field::UpstreamHost, "10.1.4.12:8443")])
-            .gateway(&[(Field::Request, "- - -"), (Field::Cluster, "outbound|443||example.com")]),
-            claim("policy is the same", "http://httpbin.org", 403)
-                .sidecar(&[(Field::Code, "403")])
-                .gateway(&[
-                    (Field::Code, "403"),
-                    (Field::Details, "rbac_access_denied_matched_policy[none]"),
-                ]),
-        ],
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tutorial_holds_on_a_real_network() {
+    if possible("the tutorial on a real network") {
+        holds(Program::Sallyport, Program::Sallyport).await;
     }
 }
 
-#[test]
-fn the_firewall_lets_only_the_gateway_out() {
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tutorial_holds_with_an_envoy_gateway() {
+    let what = "the tutorial with an Envoy gateway";
+    if possible(what)
+        && let Some(envoy) = real(what)
+    {
+        holds(Program::Sallyport, envoy).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tutorial_holds_with_envoy_sidecars() {
+    let what = "the tutorial with Envoy sidecars";
+    if possible(what)
+        && let Some(envoy) = real(what)
+    {
+        holds(envoy, Program::Sallyport).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tutorial_holds_with_nothing_but_envoys() {
+    let what = "the tutorial with Envoys only";
+    if possible(what)
+        && let Some(envoy) = real(what)
+    {
+        holds(envoy.clone(), envoy).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_firewall_lets_only_the_gateway_out() {
     if !possible("the firewall of the real network") {
         return;
     }
-    let network = Network::build();
-    let outside = Outside::start(&network);
+    let network = Network::build().unwrap();
+    let around = Surroundings::start(&network, sallyport()).await.unwrap();
     let (site, other, google) = (
         "example.com",
         "https://httpbin.org/status/418",
@@ -120,9 +140,11 @@ fn the_firewall_lets_only_the_gateway_out() {
         (Place::TeamY, other, Err("could not connect: ")),
         (Place::TeamX, google, Ok(404)),
     ] {
-        let mut curl = outside.curl(&network, APPLICATION_USER, place);
+        let mut curl = around.curl(&network, APPLICATION_USER, place);
         curl.arg(url);
-        let got = curl::run(curl)
+        let got = application::run(curl)
+            .await
+            .unwrap()
             .map(|reply| reply.status.as_u16())
             .map_err(|failure| failure.to_string());
         let is_expected = match (&got, expected) {
@@ -139,17 +161,17 @@ fn capture_can_be_applied_twice_and_removed_twice() {
     if !possible("capture rules") {
         return;
     }
-    let network = Network::build();
-    let files = tempfile::tempdir().unwrap();
-    let program = outside::program(files.path());
-    let capture = |action: &str| network.must(Place::TeamX, &format!("{} sidecar capture {action}", program.display()));
+    let network = Network::build().unwrap();
+    let program = sallyport().display();
+    let run = |command: &str| network.run(Place::TeamX, command).unwrap();
+    let capture = |action: &str| run(&format!("{program} sidecar capture {action}"));
     let rules = || {
-        let saved = network.must(Place::TeamX, "iptables-save") + &network.must(Place::TeamX, "ip6tables-save");
+        let saved = run("iptables-save") + &run("ip6tables-save");
         let ours = saved.lines().filter(|line| line.starts_with("-A"));
         ours.map(str::to_owned).collect::<Vec<_>>()
     };
     let theirs = "-A OUTPUT -p tcp -m tcp --dport 1 -j ACCEPT";
-    network.must(Place::TeamX, "iptables -w -t nat -A OUTPUT -p tcp --dport 1 -j ACCEPT");
+    run("iptables -w -t nat -A OUTPUT -p tcp --dport 1 -j ACCEPT");
 
     capture("apply");
     let once = rules();

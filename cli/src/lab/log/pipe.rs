@@ -2,8 +2,12 @@
 
 use std::{
     io::{self, PipeWriter, Write},
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::fchown,
+    },
     path::PathBuf,
+    process::Stdio,
 };
 
 use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver, task::JoinHandle};
@@ -43,6 +47,16 @@ impl LogPipe {
     /// What to give to who logs.
     pub fn path(&self) -> &PathBuf {
         &self.path
+    }
+
+    /// The pipe as a child's standard output or standard error, its own: Envoy opens `/dev/stdout` anew, which the kernel
+    /// allows to the pipe's owner only.
+    ///
+    /// # Errors
+    /// The pipe cannot be given away, or the process is out of descriptors.
+    pub(in crate::lab) fn stdio(&self, owner: u32) -> io::Result<Stdio> {
+        fchown(&self.writer, Some(owner), Some(owner))?;
+        Ok(self.writer.try_clone()?.into())
     }
 
     /// What has been logged.

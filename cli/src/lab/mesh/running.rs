@@ -1,39 +1,22 @@
-//! The proxies of the tutorial: who each of them is, and how it is started.
+//! The proxies of a mesh in one process: how each of them is started, and ended.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    num::NonZeroUsize,
-    time::Duration,
-};
+use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 use anyhow::Context as _;
 use gateway::{Gateway, ads::Protocol};
-use mesh::{
-    id::SpiffeId,
-    xds::proxy::{Interception, Pod, Role},
-};
+use mesh::{id::SpiffeId, xds::proxy::Role};
 use sidecar::{Control, Sidecar};
 
-use super::{PROXY_PORT, surroundings::Surroundings};
+use super::surroundings::Surroundings;
 use crate::{
     following,
-    lab::{cluster, log::LogPipe},
+    lab::{log::LogPipe, part::Part},
 };
 
 /// Threads of each proxy.
 const WORKERS: NonZeroUsize = NonZeroUsize::MIN;
 /// How long a proxy may take to finish what it is doing.
 const DRAIN: Duration = Duration::from_secs(5);
-
-/// Who a proxy is.
-pub(super) struct Part {
-    role: Role,
-    name: &'static str,
-    namespace: &'static str,
-    service_account: &'static str,
-    labels: &'static [(&'static str, &'static str)],
-    address: IpAddr,
-}
 
 /// A proxy and where it logs.
 pub(super) struct Running {
@@ -53,42 +36,7 @@ pub(super) struct Server<'a> {
     pub(super) identity: &'a SpiffeId,
 }
 
-const SIDECAR: Role = Role::Sidecar {
-    interception: Interception::Redirect,
-    http_proxy_port: Some(PROXY_PORT),
-};
-
-pub(super) const GATEWAY: Part = Part {
-    role: Role::Gateway,
-    name: "istio-egressgateway-754d9684d5-jjkdz",
-    namespace: "istio-egress",
-    service_account: "istio-egressgateway-service-account",
-    labels: &[("app", "istio-egressgateway"), ("istio", "egressgateway")],
-    address: cluster::GATEWAY,
-};
-pub(super) const TEAM_X: Part = Part {
-    role: SIDECAR,
-    name: "test-d5bdf6f4f-9nxfv",
-    namespace: "team-x",
-    service_account: "test",
-    labels: &[("app", "test")],
-    address: cluster::TEAM_X,
-};
-pub(super) const TEAM_Y: Part = Part {
-    role: SIDECAR,
-    name: "test-d5bdf6f4f-x2k8m",
-    namespace: "team-y",
-    service_account: "test",
-    labels: &[("app", "test")],
-    address: cluster::TEAM_Y,
-};
-
 impl Part {
-    /// What control knows the proxy by.
-    pub(super) fn node_id(&self) -> String {
-        self.pod().node(self.role).id
-    }
-
     /// Starts the proxy and has it follow control.
     pub(super) async fn start(&self, around: &Surroundings, server: Server<'_>) -> anyhow::Result<Running> {
         let workload = around.mesh_ca.workload(self.namespace, self.service_account)?;
@@ -121,7 +69,7 @@ impl Part {
         } = self.role
         else {
             let handle = Gateway::start(plane).await?;
-            let following = handle.follow(following::settings(self.pod().node(self.role), control))?;
+            let following = handle.follow(following::settings(self.node(), control))?;
             return Ok(Plane::Gateway(handle, following));
         };
         let settings = sidecar::Settings {
@@ -132,20 +80,6 @@ impl Part {
             plane,
         };
         Ok(Plane::Sidecar(Sidecar::start(settings).await?))
-    }
-
-    fn pod(&self) -> Pod {
-        let labels = self
-            .labels
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        Pod {
-            name: self.name.to_owned(),
-            namespace: self.namespace.to_owned(),
-            service_account: self.service_account.to_owned(),
-            labels: labels.collect(),
-            address: self.address,
-        }
     }
 }
 

@@ -1,49 +1,49 @@
-//! The web sites and the name server of the lab on real addresses, for tests in network namespaces.
+//! The web sites and the name server of the lab as programs of their own, on the addresses of the network they are started in.
 //!
-//! `outside names ADDRESS` answers for the names of the sites.
-//!
-//! `outside sites FILE` runs them: it writes their CA's root to FILE, and a line to standard output for each request that arrives,
-//! the host that was asked. A line `impostor HOST` or `genuine HOST` on its standard input changes who runs a site.
-//!
-//! Both write `ready` to standard error when they serve; changes of scene come back there when they are done.
+//! Both write `ready` to standard error when they serve; changes of scene come back there when they are done. For each request
+//! that arrives the sites write a line to standard output: the host that was asked.
 
-use std::{env, fs, future::pending, io::Write, net::SocketAddr, sync::Arc};
+use std::{fs, future::pending, io::Write, net::SocketAddr, path::Path, sync::Arc};
 
-use anyhow::{Context, bail};
+use anyhow::{Context as _, bail};
 use gateway::network::Kernel;
-use sallyport::lab::{
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use super::{
     cluster,
     dns::NameServer,
     outside::{Outside, Site},
     pki::PublicCa,
 };
-use tokio::io::{AsyncBufReadExt, BufReader};
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
-    let arguments: Vec<_> = env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["sites", roots] => sites(roots).await,
-        ["names", address] => names(address.parse()?).await,
-        _ => bail!("usage: outside sites FILE | outside names ADDRESS"),
-    }
-}
+/// What is written when a program serves.
+pub(super) const READY: &str = "ready";
 
-async fn names(address: SocketAddr) -> anyhow::Result<()> {
+/// Answers for the names of the sites, for ever.
+///
+/// # Errors
+/// The address cannot be had.
+pub(crate) async fn names(address: SocketAddr) -> anyhow::Result<()> {
     let server = NameServer::start_at(address)
         .await
         .with_context(|| address.to_string())?;
     cluster::publish(server.zone());
-    confirm("ready");
+    confirm(READY);
     pending().await
 }
 
-async fn sites(roots: &str) -> anyhow::Result<()> {
+/// Runs the sites until the end of standard input, and writes their CA's root to the file `roots`.
+///
+/// A line `impostor HOST` or `genuine HOST` on standard input changes who runs a site.
+///
+/// # Errors
+/// An address cannot be had, the file cannot be written, or a line is none of these.
+pub(crate) async fn sites(roots: &Path) -> anyhow::Result<()> {
     let (ca, nobody) = (PublicCa::new("Outside Root")?, PublicCa::new("Nobody")?);
     let sites = cluster::sites(&ca)?.into_iter().map(reporting);
     let outside = Outside::start(|_| Arc::new(Kernel), sites)?;
-    fs::write(roots, ca.authority().root_pem()).with_context(|| roots.to_owned())?;
-    confirm("ready");
+    fs::write(roots, ca.authority().root_pem()).with_context(|| roots.display().to_string())?;
+    confirm(READY);
     let mut commands = BufReader::new(tokio::io::stdin()).lines();
     while let Some(command) = commands.next_line().await? {
         match command.split_once(' ') {

@@ -6,7 +6,8 @@
 use std::{
     ffi::OsStr,
     fs,
-    net::IpAddr,
+    io::Write,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -15,13 +16,14 @@ use std::{
     },
 };
 
-use sallyport::lab::cluster;
+use anyhow::Context as _;
 
-use crate::process;
+use super::process;
+use crate::lab::cluster;
 
 /// A place of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub enum Place {
     /// The pod of team-x.
     TeamX,
     /// The pod of team-y.
@@ -35,9 +37,9 @@ pub(crate) enum Place {
 }
 
 /// Where control listens, in the router's namespace.
-pub(crate) const CONTROL: &str = "10.3.0.11";
+pub(super) const CONTROL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 3, 0, 11));
 /// Where the name server listens, in the router's namespace.
-pub(crate) const NAME_SERVER: &str = "10.3.0.10";
+pub(super) const NAME_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 3, 0, 10));
 
 /// The addresses outside that are reached over the outside's wire.
 const SITES: [&str; 4] = ["93.184.216.34", "203.0.113.80", "199.36.153.8", "169.254.169.254"];
@@ -54,7 +56,7 @@ const FIREWALL: [&str; 7] = [
     "-A FORWARD -j REJECT --reject-with icmp-admin-prohibited",
 ];
 
-/// What every test of this binary needs, and what brings it.
+/// What the network and its users need, and what brings it.
 const TOOLS: [(&str, &str); 6] = [
     ("ip", "iproute2"),
     ("sysctl", "procps"),
@@ -64,11 +66,11 @@ const TOOLS: [(&str, &str); 6] = [
     ("curl", "curl"),
 ];
 
-/// `/etc/netns` comes with the first network and goes with the last; tests have theirs at the same time.
+/// `/etc/netns` comes with the first network and goes with the last; there may be several at the same time.
 static ETC: Mutex<()> = Mutex::new(());
 
 /// The network; taken down when dropped.
-pub(crate) struct Network {
+pub struct Network {
     prefix: String,
 }
 
@@ -86,7 +88,7 @@ impl Place {
     }
 
     /// The address on the wire to the router; the router itself has none.
-    pub(crate) fn address(self) -> Option<IpAddr> {
+    pub fn address(self) -> Option<IpAddr> {
         match self {
             Self::TeamX => Some(cluster::TEAM_X),
             Self::TeamY => Some(cluster::TEAM_Y),
@@ -99,7 +101,7 @@ impl Place {
 
 impl Network {
     /// Why this machine cannot have the network, and what to do about it.
-    pub(crate) fn missing() -> Option<String> {
+    pub fn missing() -> Option<String> {
         for (tool, package) in TOOLS {
             if Command::new(tool).arg("--version").output().is_err() {
                 return Some(format!("{tool} is not installed: apt-get install {package}"));
@@ -107,7 +109,7 @@ impl Network {
         }
         let probe = Self::new();
         if let Err(error) = probe.add(Place::Router) {
-            return Some(format!("network namespaces need root and CAP_SYS_ADMIN: {error}"));
+            return Some(format!("network namespaces need root and CAP_SYS_ADMIN: {error:#}"));
         }
         let rules = [
             "-t nat -A OUTPUT -p tcp -m owner --uid-owner 1 -j REDIRECT --to-ports 1",
@@ -117,54 +119,54 @@ impl Network {
         let refused = rules
             .into_iter()
             .find_map(|rule| probe.run(Place::Router, &format!("iptables {rule}")).err());
-        refused.map(|error| format!("the kernel lacks netfilter modules (nat, owner, conntrack, multiport): {error}"))
+        refused.map(|error| format!("the kernel lacks netfilter modules (nat, owner, conntrack, multiport): {error:#}"))
     }
 
     /// Builds the network.
-    pub(crate) fn build() -> Self {
+    ///
+    /// # Errors
+    /// The machine cannot have it; [`Network::missing`] says why, and what to do about it.
+    pub fn build() -> anyhow::Result<Self> {
         let network = Self::new();
         for place in Place::ALL {
-            network.add(place).unwrap();
+            network.add(place)?;
         }
         for place in Place::ALL {
-            network.join(place);
+            network.join(place)?;
         }
         for address in [CONTROL, NAME_SERVER] {
-            network.must(Place::Router, &format!("ip addr add {address}/32 dev lo"));
+            network.run(Place::Router, &format!("ip addr add {address}/32 dev lo"))?;
         }
-        network.must(Place::Router, "sysctl -q -w net.ipv4.ip_forward=1");
+        network.run(Place::Router, "sysctl -q -w net.ipv4.ip_forward=1")?;
         for rule in FIREWALL {
-            network.must(Place::Router, &format!("iptables -w {rule}"));
+            network.run(Place::Router, &format!("iptables -w {rule}"))?;
         }
-        network
+        Ok(network)
     }
 
     /// A command to be run in a namespace.
-    pub(crate) fn command(&self, place: Place, program: impl AsRef<OsStr>) -> Command {
+    pub fn command(&self, place: Place, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name(place)]).arg(program);
         command
     }
 
     /// The same as another user, in the group of the same number.
-    pub(crate) fn command_as(&self, user: u32, place: Place, program: impl AsRef<OsStr>) -> Command {
+    pub fn command_as(&self, user: u32, place: Place, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.command(place, "setpriv");
         command.args(identity(user)).arg(program);
         command
     }
 
-    /// Runs a command to its end.
-    pub(crate) fn run(&self, place: Place, command: &str) -> Result<String, String> {
+    /// Runs a command, words between single spaces, to its end and returns what it writes.
+    ///
+    /// # Errors
+    /// It fails, and says why.
+    pub fn run(&self, place: Place, command: &str) -> anyhow::Result<String> {
         let mut words = command.split(' ');
         let mut command = self.command(place, words.next().unwrap_or_default());
         command.args(words);
         process::run(&command)
-    }
-
-    /// Runs a command that succeeds.
-    #[track_caller]
-    pub(crate) fn must(&self, place: Place, command: &str) -> String {
-        self.run(place, command).unwrap()
     }
 
     /// A name that no other network of this machine has.
@@ -181,7 +183,7 @@ impl Network {
     }
 
     /// A namespace with its own name server, as `ip netns exec` knows to mount.
-    fn add(&self, place: Place) -> Result<(), String> {
+    fn add(&self, place: Place) -> anyhow::Result<()> {
         let name = self.name(place);
         let mut add = Command::new("ip");
         add.args(["netns", "add", &name]);
@@ -191,32 +193,33 @@ impl Network {
         let _alone = ETC.lock().unwrap_or_else(PoisonError::into_inner);
         fs::create_dir_all(&directory)
             .and_then(|()| fs::write(directory.join("resolv.conf"), format!("nameserver {NAME_SERVER}\n")))
-            .map_err(|error| format!("{}: {error}", directory.display()))
+            .with_context(|| directory.display().to_string())
     }
 
     /// Lays the wire to the router.
-    fn join(&self, place: Place) {
+    fn join(&self, place: Place) -> anyhow::Result<()> {
         let Some(IpAddr::V4(address)) = place.address() else {
-            return;
+            return Ok(());
         };
         let [a, b, c, _] = address.octets();
         let (near, far, next) = ("eth0", format!("to-{}", place.suffix()), format!("{a}.{b}.{c}.1"));
         let other = self.name(Place::Router);
-        self.must(
+        self.run(
             place,
             &format!("ip link add {near} type veth peer name {far} netns {other}"),
-        );
-        self.must(place, &format!("ip addr add {address}/24 dev {near}"));
-        self.must(place, &format!("ip link set {near} up"));
-        self.must(Place::Router, &format!("ip addr add {next}/24 dev {far}"));
-        self.must(Place::Router, &format!("ip link set {far} up"));
-        self.must(place, &format!("ip route add default via {next}"));
+        )?;
+        self.run(place, &format!("ip addr add {address}/24 dev {near}"))?;
+        self.run(place, &format!("ip link set {near} up"))?;
+        self.run(Place::Router, &format!("ip addr add {next}/24 dev {far}"))?;
+        self.run(Place::Router, &format!("ip link set {far} up"))?;
+        self.run(place, &format!("ip route add default via {next}"))?;
         if place == Place::Outside {
             for site in SITES {
-                self.must(place, &format!("ip addr add {site}/32 dev lo"));
-                self.must(Place::Router, &format!("ip route add {site}/32 via {address}"));
+                self.run(place, &format!("ip addr add {site}/32 dev lo"))?;
+                self.run(Place::Router, &format!("ip route add {site}/32 via {address}"))?;
             }
         }
+        Ok(())
     }
 }
 
@@ -229,7 +232,8 @@ impl Drop for Network {
             let mut delete = Command::new("ip");
             delete.args(["netns", "del", &name]);
             if let Err(error) = process::run(&delete) {
-                process::shout(&format!("LEFT BEHIND: network namespace {name}: {error}"));
+                // Nobody may be there to hear it.
+                let _ = writeln!(std::io::stderr(), "left behind: network namespace {name}: {error:#}");
             }
             let _ = fs::remove_dir_all(etc(&name));
         }
@@ -240,7 +244,7 @@ impl Drop for Network {
 }
 
 /// What tells setpriv whom to become.
-pub(crate) fn identity(user: u32) -> [String; 3] {
+pub(super) fn identity(user: u32) -> [String; 3] {
     [
         format!("--reuid={user}"),
         format!("--regid={user}"),
