@@ -76,6 +76,16 @@ async fn http1_goes_up_to_http2() {
 }
 
 #[tokio::test]
+async fn an_http1_client_has_all_when_it_has_the_announced_length() {
+    let upstream = Upstream::unending_http2().await;
+    let plan = Plan::to(&[upstream.address]).with_cluster(|cluster| cluster.http = UpstreamHttp::Http2);
+    let proxy = plan.start().await;
+    let answer = proxy.exchange(&get("/")).await;
+    assert_eq!(body(&answer), "whole", "{answer}");
+    assert_eq!(proxy.line().await, "GET / HTTP/1.1 200 - via_upstream 0 5 c 1");
+}
+
+#[tokio::test]
 async fn trailers_pass_between_http2_sides() {
     let upstream = Upstream::echo_http2().await;
     let plan = Plan::to(&[upstream.address]).with_cluster(|cluster| cluster.http = UpstreamHttp::AsDownstream);

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
@@ -83,6 +84,24 @@ impl Upstream {
         })
         .await;
         Self { released, ..upstream }
+    }
+
+    /// Speaks HTTP/2 and announces how long its answer is, but does not end its streams.
+    pub(crate) async fn unending_http2() -> Self {
+        Self::start(|stream, _| async move {
+            let service = service_fn(|_| async {
+                let answer = futures_util::stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from("whole")))]);
+                let mut response = Response::new(StreamBody::new(answer.chain(futures_util::stream::pending())));
+                response
+                    .headers_mut()
+                    .insert("content-length", HeaderValue::from_static("5"));
+                Ok::<_, Infallible>(response)
+            });
+            let _ = http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        })
+        .await
     }
 
     /// Speaks HTTP/1; each request waits for [`Self::let_go`].

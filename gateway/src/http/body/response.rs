@@ -29,6 +29,8 @@ pub(crate) struct ResponseBody {
     source: Source,
     /// `None`: the connection leaves HTTP, and the record goes with it.
     trail: Option<Trail>,
+    /// Bytes still to come of the length that the upstream has announced. `None`: it has announced none.
+    owed: Option<u64>,
 }
 
 enum Source {
@@ -46,6 +48,7 @@ impl ResponseBody {
     /// An upstream's.
     pub(crate) fn upstream(download: Download, trail: Trail) -> Self {
         Self {
+            owed: download.incoming.size_hint().exact(),
             source: Source::Upstream(Box::new(download)),
             trail: Some(trail),
         }
@@ -61,6 +64,7 @@ impl ResponseBody {
         Self {
             source,
             trail: Some(trail),
+            owed: None,
         }
     }
 
@@ -69,6 +73,7 @@ impl ResponseBody {
         Self {
             source: Source::Ended,
             trail: None,
+            owed: None,
         }
     }
 
@@ -127,6 +132,8 @@ impl ResponseBody {
         let (ended, pass_trailers) = (download.incoming.is_end_stream(), download.pass_trailers);
         if let Some(data) = frame.data_ref() {
             trail.sent(data.len());
+            let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+            self.owed = self.owed.map(|owed| owed.saturating_sub(length));
         }
         let trailers = frame.trailers_ref();
         if let Some(trailers) = trailers {
@@ -180,9 +187,12 @@ impl Drop for ResponseBody {
     fn drop(&mut self) {
         if self.is_end_stream() {
             self.end();
-            if let Some(trail) = &mut self.trail {
-                trail.settle();
-            }
+        } else if self.owed != Some(0) {
+            return;
+        }
+        // An HTTP/1 client has all there is with the last announced byte, which over HTTP/2 may come before the stream's end.
+        if let Some(trail) = &mut self.trail {
+            trail.settle();
         }
     }
 }
