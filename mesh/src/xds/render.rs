@@ -105,8 +105,9 @@ pub enum RenderError {
 
 /// The control plane's cluster, as Istio names it.
 const CONTROL_CLUSTER: &str = "xds-grpc";
-/// Connections that an Envoy serves at once. Without a bound a peer could take all of its memory, and Envoy warns.
-const MAX_CONNECTIONS: u32 = 50_000;
+/// What Istio writes for "without limit". Envoy warns of a bootstrap that does not say how many connections it may serve; in our
+/// gateway each listener has a bound of its own.
+const UNLIMITED_CONNECTIONS: u32 = 2_147_483_647;
 
 /// A bootstrap with everything in it: no control plane is asked, ever.
 ///
@@ -155,7 +156,7 @@ fn document(proxy: &Proxy, static_resources: Value, dynamic_resources: Option<Va
     if let Some(address) = proxy.admin {
         set("admin", json!({"address": socket(address)}));
     }
-    set("overload_manager", bound_on_connections());
+    set("overload_manager", connections());
     if !proxy.resolvers.is_empty() {
         let resolvers: Vec<_> = proxy.resolvers.iter().copied().map(socket).collect();
         set("typed_dns_resolver_config", cares(&resolvers));
@@ -181,15 +182,14 @@ fn dynamic_resources(control: &ControlPlane) -> Value {
     })
 }
 
-/// Envoy's own bound. Ours are in the gateway, per listener and worker.
-fn bound_on_connections() -> Value {
+fn connections() -> Value {
     let name = "envoy.resource_monitors.global_downstream_max_connections";
     let config = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig";
     let monitor = json!({
         "name": name,
         "typed_config": {
             "@type": format!("type.googleapis.com/{config}"),
-            "max_active_downstream_connections": MAX_CONNECTIONS,
+            "max_active_downstream_connections": UNLIMITED_CONNECTIONS,
         },
     });
     json!({"resource_monitors": [monitor]})
