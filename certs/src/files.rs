@@ -5,6 +5,7 @@
 //! atomically; keys are readable by their owner only. Following changes is [`crate::FileWatcher`]'s work.
 
 use std::{
+    fmt,
     fs::{self, File, Permissions},
     io::{self, Read, Write},
     os::unix::fs::PermissionsExt,
@@ -33,6 +34,10 @@ pub const CA_KEY: &str = "ca-key.pem";
 
 /// Files must be smaller than this. A bundle of the whole public web has about 250 KiB.
 const MAX_FILE: u64 = 4 << 20;
+
+/// The text of a file that may hold a key, so that it is never shown.
+#[derive(PartialEq, Eq)]
+pub struct Text(String);
 
 const OWNER_ONLY: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
@@ -116,6 +121,27 @@ pub enum FileError {
     /// An authority is there already.
     #[error("{} exists: an authority's key is not overwritten, since every certificate below it would be lost with it; choose another directory or remove the old one yourself", .0.display())]
     Exists(PathBuf),
+}
+
+impl Text {
+    /// Reads a file.
+    pub(crate) fn load(path: &Path) -> Result<Self, FileError> {
+        let text = String::from_utf8(read(path)?);
+        // The error would show the text.
+        let text = text.map_err(|_| io_error(path, io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text")));
+        text.map(Self)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Text({} bytes)", self.0.len())
+    }
 }
 
 impl Identity {

@@ -36,8 +36,13 @@ pub struct Workload {
 impl<T> Live<T> {
     /// Starts with `value`.
     pub fn new(value: T) -> Self {
+        Self::shared(Arc::new(value))
+    }
+
+    /// Starts with a value that others have too.
+    pub fn shared(value: Arc<T>) -> Self {
         Self {
-            value: ArcSwap::from_pointee(value),
+            value: ArcSwap::new(value),
             changed: watch::Sender::new(()),
         }
     }
@@ -49,7 +54,12 @@ impl<T> Live<T> {
 
     /// Replaces the value, then wakes whoever [subscribed](Self::subscribe).
     pub fn replace(&self, value: T) {
-        self.value.store(Arc::new(value));
+        self.share(Arc::new(value));
+    }
+
+    /// [Replaces](Self::replace) the value by one that others have too.
+    pub fn share(&self, value: Arc<T>) {
+        self.value.store(value);
         self.changed.send_replace(());
     }
 

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use crate::{
     Identity, Live, Roots, Svid, Trust, Workload,
-    files::{CERT_CHAIN, FileError, KEY, load_bundle, load_renewed, load_valid, load_workload},
+    files::{CERT_CHAIN, FileError, KEY, Text, load_bundle, load_renewed, load_valid, load_workload},
 };
 
 /// Changes that come in quick succession are read as one. As Istio's agent has it.
@@ -111,6 +111,14 @@ impl FileWatcher {
         let cell = Arc::new(Live::new(Trust::Roots(Roots::load(path)?)));
         let file = path.to_owned();
         self.follow(&cell, [parent(path)], move |_| Roots::load(&file).map(Trust::Roots));
+        Ok(cell)
+    }
+
+    /// Any text of less than 4 MiB. It is read again when something changes beside it, or in `directory` if that is given.
+    pub fn text(&self, path: &Path, directory: Option<&Path>) -> Result<Arc<Live<Text>>, FileError> {
+        let cell = Arc::new(Live::new(Text::load(path)?));
+        let file = path.to_owned();
+        self.follow(&cell, [directory.unwrap_or(parent(path))], move |_| Text::load(&file));
         Ok(cell)
     }
 

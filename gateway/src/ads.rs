@@ -6,6 +6,7 @@
 mod backoff;
 mod driver;
 mod publish;
+mod sds;
 mod transport;
 
 pub use mesh::xds::ads::client::Wants;
@@ -19,6 +20,7 @@ use mesh::xds::{
         self, Name, Rejection,
         client::{Delta, Outside, Sotw},
     },
+    bootstrap::Node,
 };
 use serde_json::{Map, Value};
 use tokio::sync::watch;
@@ -27,7 +29,7 @@ use self::{
     driver::{Apply, Driver},
     transport::Connector,
 };
-use crate::tls::secrets::Secrets;
+use crate::tls::secrets::{Feed, Secrets};
 
 /// How to follow a control plane.
 #[derive(Debug, Clone)]
@@ -79,7 +81,7 @@ pub struct State {
 /// The settings cannot work; nothing was tried.
 pub(crate) fn follow<A: Apply>(
     settings: Settings,
-    secrets: &Secrets,
+    secrets: &Arc<Secrets>,
     apply: A,
     outside: watch::Receiver<Arc<Outside>>,
     state: watch::Sender<State>,
@@ -92,16 +94,42 @@ pub(crate) fn follow<A: Apply>(
     };
     let connector = Connector::new(&settings.server, settings.security, secrets)?;
     let (protocol, who) = (settings.protocol, (node, settings.wants));
+    let secrets = secrets.control().clone();
     Ok(async move {
         match protocol {
             Protocol::Delta => {
-                let driver = Driver::<Delta, A>::new(who, connector, apply, outside, state);
+                let driver = Driver::<Delta, A>::new(who, connector, apply, (outside, secrets), state);
                 driver.run().await;
             }
             Protocol::StateOfTheWorld => {
-                let driver = Driver::<Sotw, A>::new(who, connector, apply, outside, state);
+                let driver = Driver::<Sotw, A>::new(who, connector, apply, (outside, secrets), state);
                 driver.run().await;
             }
+        }
+    })
+}
+
+/// Fills a feed from a secret discovery service, in plaintext on loopback or a Unix socket, until it is dropped.
+///
+/// # Errors
+/// The address cannot work; nothing was tried.
+pub(crate) fn follow_secrets(
+    server: &str,
+    delta: bool,
+    node: &Node,
+    feed: Arc<Feed>,
+) -> Result<impl Future<Output = ()> + Send + 'static, SettingsError> {
+    let connector = Connector::plaintext(server)?;
+    let node = ads::Node {
+        id: node.id.clone(),
+        cluster: node.cluster.clone(),
+        metadata: Some(ads::struct_of(&node.metadata)),
+        ..ads::Node::default()
+    };
+    Ok(async move {
+        match delta {
+            true => sds::Driver::<Delta>::new(node, connector, feed).run().await,
+            false => sds::Driver::<Sotw>::new(node, connector, feed).run().await,
         }
     })
 }

@@ -3,13 +3,14 @@
 //! The file is [`mesh::xds::bootstrap`]'s to read. Here it becomes [`Settings`], and the way to its control plane. The control
 //! plane's cluster is only that: no traffic can be routed to it.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use certs::Workload;
 use mesh::{
     ClusterName,
     bundle::Bundle,
     cluster::{Cluster, Discovery, Endpoint, EndpointAddress},
+    secret::{AGENT_CLUSTER, SecretSource},
     source::{FileSource, Source},
     xds::{
         ads::client::Wants,
@@ -17,7 +18,10 @@ use mesh::{
     },
 };
 
-use crate::{Settings, ads};
+use crate::{
+    Settings, ads,
+    tls::secrets::{self, Reference},
+};
 
 /// What a bootstrap file asks for.
 pub struct Plan {
@@ -56,6 +60,12 @@ pub enum PlanError {
         "node: id and cluster are required to follow a control plane: set them, or --service-node and --service-cluster"
     )]
     Anonymous,
+    /// The identity agent cannot be reached as it is described.
+    #[error(
+        "static_resources: cluster {AGENT_CLUSTER} cannot be asked for secrets; expected one endpoint, at a pipe or a loopback \
+         address, without TLS"
+    )]
+    Agent,
     /// The control plane cannot be reached as it is described.
     #[error("dynamic_resources.ads_config: cluster {cluster}: {reason}")]
     Control {
@@ -81,6 +91,8 @@ impl Plan {
     /// It cannot be started from.
     pub fn of(bootstrap: Bootstrap, workload: Option<Workload>) -> Result<Self, PlanError> {
         let mut fixed = fixed(bootstrap.listeners, bootstrap.clusters)?;
+        let secret_services = secret_services(&fixed)?;
+        let node = bootstrap.node.clone();
         let wants = Wants {
             listeners: bootstrap.listeners_from == Some(Source::Ads),
             clusters: bootstrap.clusters_from == Some(Source::Ads),
@@ -89,12 +101,15 @@ impl Plan {
             Some(ads) => Some(control_plane(ads, wants, bootstrap.node, &mut fixed)?),
             None => answered_without(&fixed).map(|()| None)?,
         };
+        fixed.clusters.retain(|_, cluster| !is_at_pipe(cluster));
         Ok(Self {
             control,
             settings: Settings {
                 workload,
                 name_servers: bootstrap.resolvers,
                 secrets: bootstrap.secrets,
+                secret_services,
+                node,
                 fixed,
                 listeners_from: file(bootstrap.listeners_from),
                 clusters_from: file(bootstrap.clusters_from),
@@ -122,6 +137,23 @@ fn fixed(listeners: Vec<mesh::listener::Listener>, clusters: Vec<Cluster>) -> Re
         }
     }
     Ok(bundle)
+}
+
+/// The clusters that may be asked for secrets.
+fn secret_services(fixed: &Bundle) -> Result<BTreeMap<ClusterName, String>, PlanError> {
+    let local = |cluster: &Cluster| {
+        endpoint(cluster)
+            .filter(|address| cluster.tls.is_none() && is_local(address))
+            .map(server)
+    };
+    let all = fixed.clusters.values();
+    let services: BTreeMap<_, _> = all
+        .filter_map(|cluster| Some((cluster.name.clone(), local(cluster)?)))
+        .collect();
+    match fixed.clusters.contains_key(AGENT_CLUSTER) && !services.contains_key(AGENT_CLUSTER) {
+        true => Err(PlanError::Agent),
+        false => Ok(services),
+    }
 }
 
 /// Takes the control plane's cluster out of the static ones and reads from it how to get there.
@@ -163,15 +195,23 @@ fn answered_without(fixed: &Bundle) -> Result<(), PlanError> {
         name: name.to_string(),
     };
     for listener in fixed.listeners.values() {
-        if listener.routes().any(|(_, source)| *source == Source::Ads) {
+        let routes = listener.routes().any(|(_, source)| *source == Source::Ads);
+        if routes || secrets::of_listener(listener).any(is_over_ads) {
             return Err(waits("listener", &listener.name));
         }
     }
-    let over_ads = |cluster: &&Cluster| cluster.endpoints().is_some_and(|(_, source)| *source == Source::Ads);
+    let over_ads = |cluster: &&Cluster| {
+        let endpoints = cluster.endpoints().is_some_and(|(_, source)| *source == Source::Ads);
+        endpoints || secrets::of_cluster(cluster).any(is_over_ads)
+    };
     match fixed.clusters.values().find(over_ads) {
         Some(cluster) => Err(waits("cluster", &cluster.name)),
         None => Ok(()),
     }
+}
+
+fn is_over_ads(reference: Reference<'_>) -> bool {
+    reference.secret().source == SecretSource::Ads
 }
 
 fn endpoint(cluster: &Cluster) -> Option<&EndpointAddress> {
@@ -209,6 +249,11 @@ fn security(cluster: Cluster) -> Result<ads::Security, &'static str> {
         true => Ok(ads::Security::AsCluster(Box::new(cluster))),
         false => Err("its TLS settings must list the names that the control plane may have"),
     }
+}
+
+/// Whether a cluster is of the proxy's own services: no traffic can be routed to it.
+fn is_at_pipe(cluster: &Cluster) -> bool {
+    matches!(endpoint(cluster), Some(EndpointAddress::Pipe(_)))
 }
 
 /// Whether nobody can listen between here and there.

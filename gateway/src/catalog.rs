@@ -64,6 +64,11 @@ pub(crate) struct Attributed {
 }
 
 impl Attributed {
+    /// Everything, when nobody waits for an answer.
+    pub(crate) fn all(&self) -> Vec<Rejected> {
+        self.control.iter().cloned().chain(self.others()).collect()
+    }
+
     /// What no control plane is told of.
     pub(crate) fn others(&self) -> Vec<Rejected> {
         self.fixed.iter().chain(&self.files).cloned().collect()

@@ -18,7 +18,7 @@ use crate::{
     drain::{Background, Phase, Runtime},
     publish::{Parts, Publisher},
     snapshot::ChainIds,
-    tls::secrets::Secrets,
+    tls::secrets::{Origins, Secrets, Tools},
     upstream::dns::Resolver,
     worker::{self, Shared},
 };
@@ -33,8 +33,8 @@ pub struct Handle {
     phase: watch::Sender<Phase>,
     /// Closed when the last worker is gone.
     alive: mpsc::Receiver<()>,
-    /// Follows files of configuration.
-    _files: Background,
+    /// Follows files of configuration, and secrets that arrive.
+    _following: Background,
 }
 
 /// A control plane that is being followed.
@@ -119,10 +119,23 @@ impl Gateway {
         let workers = (0..settings.workers.get())
             .map(worker)
             .collect::<io::Result<Vec<_>>>()?;
+        let tools = Tools {
+            files,
+            runtime: runtime.clone(),
+            arrivals: Arc::default(),
+        };
+        let arrivals = tools.arrivals.clone();
+        let origins = Origins {
+            workload: settings.workload,
+            fixed: settings.secrets,
+            services: settings.secret_services,
+            node: settings.node,
+            system_roots: settings.system_roots,
+        };
         let parts = Parts {
             sinks: Sinks::new(workers.len(), settings.access_log_overflow).with_stdout(settings.stdout),
             shared,
-            secrets: Secrets::new(settings.workload, settings.secrets, settings.system_roots, files),
+            secrets: Arc::new(Secrets::new(origins, tools)),
             resolver: Arc::new(resolver),
             runtime,
             ids: ChainIds::default(),
@@ -132,14 +145,14 @@ impl Gateway {
         let catalog = Catalog::new(settings.fixed, settings.listeners_from, settings.clusters_from, files);
         let publisher = Arc::new(Publisher::new(parts, catalog, workers));
         let following = publisher.clone();
-        let following = publisher
-            .runtime()
-            .spawn(async move { following.follow_files(&moves).await });
+        let following = publisher.runtime().spawn(async move {
+            tokio::join!(following.follow_files(&moves), following.follow_secrets(&arrivals));
+        });
         Ok(Handle {
             publisher,
             phase,
             alive,
-            _files: following,
+            _following: following,
         })
     }
 }
@@ -149,6 +162,11 @@ impl Handle {
     /// it asked for any.
     pub fn bound(&self) -> BTreeMap<ListenerName, SocketAddr> {
         self.publisher.bound()
+    }
+
+    /// Resolves `changed()` after each configuration that comes in force, when [`Self::bound`] is up to date.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.publisher.changes()
     }
 
     /// Makes a bundle the configuration in force, together with the fixed one. Listeners whose filter chains alone changed

@@ -13,7 +13,7 @@ use std::{
 use futures_util::future::join_all;
 use mesh::{ListenerName, bundle::Bundle, source::Source, xds::ads::client::Outside};
 use tokio::{
-    sync::{Mutex as AsyncMutex, mpsc, oneshot, watch},
+    sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot, watch},
     time::timeout,
 };
 
@@ -24,7 +24,7 @@ use crate::{
     drain::Runtime,
     limits,
     snapshot::{Builder, ChainIds, Snapshot},
-    tls::secrets::Secrets,
+    tls::secrets::{self, Secrets},
     upstream::{cluster::Environment, dns::Resolver},
     worker::{Order, Place, Places, Shared},
 };
@@ -36,6 +36,7 @@ pub(crate) struct Publisher {
     /// Locked while something is being published.
     catalog: AsyncMutex<Catalog>,
     outside: watch::Sender<Arc<Outside>>,
+    published: watch::Sender<()>,
     bound: Mutex<BTreeMap<Place, SocketAddr>>,
 }
 
@@ -44,7 +45,7 @@ pub(crate) struct Parts {
     /// What workers see.
     pub(crate) shared: Arc<Shared>,
     /// Certificates and roots.
-    pub(crate) secrets: Secrets,
+    pub(crate) secrets: Arc<Secrets>,
     /// Names.
     pub(crate) resolver: Arc<Resolver>,
     /// Where lookups run.
@@ -63,6 +64,7 @@ impl Publisher {
             workers,
             catalog: AsyncMutex::new(catalog),
             outside: watch::Sender::default(),
+            published: watch::Sender::default(),
             bound: Mutex::default(),
         }
     }
@@ -129,6 +131,16 @@ impl Publisher {
         }
     }
 
+    /// Publishes, for ever, what waited for secrets when they arrive.
+    pub(crate) async fn follow_secrets(&self, arrivals: &Notify) {
+        loop {
+            arrivals.notified().await;
+            let mut catalog = self.catalog.lock().await;
+            let rejected = self.publish(&mut catalog).await;
+            catalog.report(&rejected.all());
+        }
+    }
+
     /// What is wanted of a control plane by others than its own resources, now and after each change.
     pub(crate) fn outside(&self) -> watch::Receiver<Arc<Outside>> {
         self.outside.subscribe()
@@ -149,8 +161,18 @@ impl Publisher {
         warm(&snapshot).await;
         let places = Arc::new(places(&snapshot));
         let outside = catalog.outside(&snapshot);
+        let listeners = desired
+            .listeners
+            .values()
+            .flat_map(|listener| secrets::of_listener(listener));
+        let clusters = desired
+            .clusters
+            .values()
+            .flat_map(|cluster| secrets::of_cluster(cluster));
+        self.parts.secrets.retain(listeners.chain(clusters));
         self.parts.shared.snapshot.store(Arc::new(snapshot));
         self.serve(&places).await;
+        self.published.send_replace(());
         self.outside.send_if_modified(|current| {
             let news = **current != outside;
             *current = Arc::new(outside);
@@ -164,8 +186,13 @@ impl Publisher {
         &self.parts.runtime
     }
 
+    /// Resolves `changed()` after each publication, when [`Self::bound`] is up to date.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.published.subscribe()
+    }
+
     /// Where certificates and roots are.
-    pub(crate) fn secrets(&self) -> &Secrets {
+    pub(crate) fn secrets(&self) -> &Arc<Secrets> {
         &self.parts.secrets
     }
 

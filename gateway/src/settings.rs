@@ -5,7 +5,7 @@ use std::{
 };
 
 use certs::Workload;
-use mesh::{SecretName, bundle::Bundle, secret::SecretContent, source::FileSource};
+use mesh::{ClusterName, SecretName, bundle::Bundle, secret::SecretContent, source::FileSource, xds::bootstrap::Node};
 
 use crate::{
     Overflow,
@@ -20,8 +20,14 @@ pub struct Settings {
     pub workers: NonZeroUsize,
     /// Who this proxy is and whom it believes: the secrets `default` and `ROOTCA`. Without it, what names them is refused.
     pub workload: Option<Workload>,
-    /// Secrets from files, by the name that configuration asks for them; they come before those of the workload.
+    /// The bootstrap's secrets, by name. Of an identity agent that is not among `secret_services`, they come before those of
+    /// the workload.
     pub secrets: BTreeMap<SecretName, SecretContent>,
+    /// Secret discovery services, by the static cluster that configuration names them by: `unix:<path>`, or `host:port` on
+    /// loopback. Without the identity agent's, `sds-grpc`, `secrets` and `workload` stand in for it.
+    pub secret_services: BTreeMap<ClusterName, String>,
+    /// Who asks them.
+    pub node: Node,
     /// Servers to ask for names. Empty (the default): those of `/etc/resolv.conf`.
     pub name_servers: Vec<SocketAddr>,
     /// A PEM file that stands for the operating system's roots (`file-root:system`).
@@ -45,6 +51,8 @@ impl Default for Settings {
             workers: available_parallelism().unwrap_or(NonZeroUsize::MIN),
             workload: None,
             secrets: BTreeMap::new(),
+            secret_services: BTreeMap::new(),
+            node: Node::default(),
             name_servers: Vec::new(),
             system_roots: None,
             stdout: None,

@@ -1,13 +1,13 @@
 //! Moves messages between the state machine, the wire and whoever runs the configuration.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use mesh::{
     bundle::Bundle,
     xds::ads::{
-        MAX_MESSAGE, Node, Rejection,
-        client::{Client, Delta, Offer, Outside, Protocol, Received, Sotw, Wants},
+        MAX_MESSAGE, Name, Node, Rejection,
+        client::{Client, Delta, Offer, Outside, Protocol, Received, SecretClient, Sotw, Wants},
     },
 };
 use tokio::{
@@ -17,7 +17,8 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming, transport::Channel};
 
-use super::{State, backoff::Backoff, transport::Connector};
+use super::{State, backoff::Backoff, sds, transport::Connector};
+use crate::tls::secrets::Feed;
 
 /// Whoever runs a configuration.
 pub(crate) trait Apply: Send + 'static {
@@ -41,16 +42,20 @@ pub(super) struct Driver<P, A> {
     state: watch::Sender<State>,
     /// What others than the control plane's own resources want of it.
     outside: watch::Receiver<Arc<Outside>>,
+    /// The secrets that it is asked for.
+    secrets: SecretClient<P>,
+    feed: Arc<Feed>,
+    wanted: watch::Receiver<BTreeSet<Name>>,
     /// This stream knows who we are.
     introduced: bool,
 }
 
 /// Requests that wait for the connection. More than one response's answer and the first ones of a stream never wait.
-const QUEUE: usize = 16;
+pub(super) const QUEUE: usize = 16;
 /// Bound on a connection attempt, with its TLS handshake.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Bound on opening a stream, and on handing over a request.
-const HAND_OVER: Duration = Duration::from_secs(15);
+pub(super) const HAND_OVER: Duration = Duration::from_secs(15);
 /// Time between signs of life on a quiet connection.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Time to answer one.
@@ -79,7 +84,7 @@ impl<P: Method, A: Apply> Driver<P, A> {
         (node, wants): (Node, Wants),
         connector: Connector,
         apply: A,
-        outside: watch::Receiver<Arc<Outside>>,
+        (outside, feed): (watch::Receiver<Arc<Outside>>, Arc<Feed>),
         state: watch::Sender<State>,
     ) -> Self {
         Self {
@@ -89,6 +94,9 @@ impl<P: Method, A: Apply> Driver<P, A> {
             apply,
             state,
             outside,
+            secrets: SecretClient::default(),
+            wanted: feed.wanted(),
+            feed,
             introduced: false,
         }
     }
@@ -126,7 +134,8 @@ impl<P: Method, A: Apply> Driver<P, A> {
         let channel = connect(&self.connector).await?;
         let (requests, queue) = mpsc::channel(QUEUE);
         self.introduced = false;
-        let first = self.client.connect();
+        let mut first = self.client.connect();
+        first.extend(self.secrets.connect(self.wanted.borrow_and_update().clone()));
         self.send(&requests, first).await?;
         let service = AggregatedDiscoveryServiceClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE)
@@ -147,6 +156,7 @@ impl<P: Method, A: Apply> Driver<P, A> {
                     None => return Ok(()),
                 },
                 outside = changed(&mut self.outside) => self.client.point_at(outside),
+                names = changed(&mut self.wanted) => self.secrets.want(names).into_iter().collect(),
             };
             self.send(&requests, due).await?;
         }
@@ -154,14 +164,18 @@ impl<P: Method, A: Apply> Driver<P, A> {
 
     /// Waits until there is anything to ask the control plane for.
     async fn await_interest(&mut self) {
-        let mut outside = self.outside.borrow_and_update().clone();
         loop {
+            let outside = self.outside.borrow_and_update().clone();
             // Nothing is open on which the requests would be due.
             let _ = self.client.point_at(outside);
-            if self.client.is_interested() {
+            if self.client.is_interested() || !self.wanted.borrow_and_update().is_empty() {
                 return;
             }
-            outside = changed(&mut self.outside).await;
+            tokio::select! {
+                Ok(()) = self.outside.changed() => {}
+                Ok(()) = self.wanted.changed() => {}
+                else => std::future::pending().await,
+            }
         }
     }
 
@@ -180,6 +194,11 @@ impl<P: Method, A: Apply> Driver<P, A> {
 
     /// Applies what a response brings; returns the answer.
     async fn digest(&mut self, response: P::Response) -> Result<Vec<P::Request>, Status> {
+        if SecretClient::<P>::is_for(&response) {
+            return Ok(sds::take(&mut self.secrets, &self.feed, response)?
+                .into_iter()
+                .collect());
+        }
         let received = self.client.receive(response);
         match received.map_err(|error| Status::invalid_argument(error.to_string()))? {
             Received::UnknownType(type_url) => {
@@ -215,7 +234,7 @@ impl<P: Method, A: Apply> Driver<P, A> {
     }
 }
 
-async fn connect(connector: &Connector) -> Result<Channel, Status> {
+pub(super) async fn connect(connector: &Connector) -> Result<Channel, Status> {
     let endpoint = connector
         .endpoint()
         .http2_keep_alive_interval(KEEPALIVE)
@@ -229,9 +248,9 @@ async fn connect(connector: &Connector) -> Result<Channel, Status> {
 }
 
 /// The next value. For ever, if there is none to come.
-async fn changed(outside: &mut watch::Receiver<Arc<Outside>>) -> Arc<Outside> {
-    match outside.changed().await {
-        Ok(()) => outside.borrow_and_update().clone(),
+pub(super) async fn changed<T: Clone>(values: &mut watch::Receiver<T>) -> T {
+    match values.changed().await {
+        Ok(()) => values.borrow_and_update().clone(),
         Err(_) => std::future::pending().await,
     }
 }
@@ -240,7 +259,7 @@ async fn changed(outside: &mut watch::Receiver<Arc<Outside>>) -> Arc<Outside> {
 const NOISE: &str = "transport error";
 
 /// A status with its causes, which tonic keeps apart.
-fn describe(status: &Status) -> String {
+pub(super) fn describe(status: &Status) -> String {
     let mut text = format!("{:?}: {}", status.code(), status.message());
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {

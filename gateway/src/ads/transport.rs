@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -21,7 +21,11 @@ use tonic::{
     transport::Endpoint,
 };
 
-use crate::tls::{self, control::ControlTls, secrets::Secrets};
+use crate::tls::{
+    self,
+    control::ControlTls,
+    secrets::{Secrets, of_cluster},
+};
 
 /// The one protocol that ADS is spoken over, in ALPN.
 const HTTP2: &str = "h2";
@@ -81,8 +85,15 @@ pub const UNIX: &str = "unix:";
 
 enum Tls {
     Mutual(ControlTls),
-    AsCluster(tls::connect::Connector),
+    AsCluster(ClusterTls),
     None,
+}
+
+/// TLS as a cluster has it, from the time its secrets are there.
+struct ClusterTls {
+    cluster: Box<Cluster>,
+    secrets: Arc<Secrets>,
+    built: OnceLock<tls::connect::Connector>,
 }
 
 /// An open connection.
@@ -91,17 +102,11 @@ pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 impl Connector {
-    pub(super) fn new(server: &str, security: Security, secrets: &Secrets) -> Result<Self, SettingsError> {
-        let (address, host) = match server.strip_prefix(UNIX) {
-            Some(path) => (Address::Pipe(path.into()), None),
-            None => (Address::Tcp(server.to_owned()), Some(host(server)?)),
-        };
+    pub(super) fn new(server: &str, security: Security, secrets: &Arc<Secrets>) -> Result<Self, SettingsError> {
+        let (address, host) = parse(server)?;
         let tls = match security {
-            Security::PlaintextOnLoopback if !host.is_none_or(is_loopback) => {
-                return Err(SettingsError::Plaintext(server.to_owned()));
-            }
-            Security::PlaintextOnLoopback => Tls::None,
-            Security::AsCluster(cluster) => Tls::AsCluster(as_cluster(&cluster, secrets)?),
+            Security::PlaintextOnLoopback => return Self::plaintext(server),
+            Security::AsCluster(cluster) => Tls::AsCluster(ClusterTls::new(cluster, secrets.clone())?),
             Security::MutualTls { server, .. } if server.is_empty() => return Err(SettingsError::NoServerName),
             Security::MutualTls { workload, server } => {
                 let tls = ControlTls::new(workload, server, host.unwrap_or("localhost"));
@@ -112,6 +117,19 @@ impl Connector {
             server: server.to_owned(),
             address,
             tls,
+        })))
+    }
+
+    /// Without TLS, to a loopback address or a Unix socket.
+    pub(super) fn plaintext(server: &str) -> Result<Self, SettingsError> {
+        let (address, host) = parse(server)?;
+        if !host.is_none_or(is_loopback) {
+            return Err(SettingsError::Plaintext(server.to_owned()));
+        }
+        Ok(Self(Arc::new(Target {
+            server: server.to_owned(),
+            address,
+            tls: Tls::None,
         })))
     }
 
@@ -151,6 +169,15 @@ impl Connector {
 /// Of a Unix socket, for a certificate that is verified by address; none has it.
 const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
+/// Where a server is, and its host if it has one.
+fn parse(server: &str) -> Result<(Address, Option<&str>), SettingsError> {
+    match server.strip_prefix(UNIX) {
+        Some("") => Err(SettingsError::Address(server.to_owned())),
+        Some(path) => Ok((Address::Pipe(path.into()), None)),
+        None => Ok((Address::Tcp(server.to_owned()), Some(host(server)?))),
+    }
+}
+
 /// The host of `host:port`.
 fn host(server: &str) -> Result<&str, SettingsError> {
     let malformed = || SettingsError::Address(server.to_owned());
@@ -164,6 +191,7 @@ impl Tls {
         match self {
             Self::Mutual(tls) => Ok(Box::new(tls.connect(stream).await?)),
             Self::AsCluster(tls) => {
+                let tls = tls.connector().map_err(io::Error::other)?;
                 let connected = tls.connect(stream, at, None, Some(&[HTTP2.to_owned()])).await;
                 Ok(Box::new(
                     connected.map_err(|error| io::Error::other(error.to_string()))?,
@@ -174,14 +202,34 @@ impl Tls {
     }
 }
 
-/// TLS as a cluster has it, if that leaves no doubt who the control plane is.
-fn as_cluster(cluster: &Cluster, secrets: &Secrets) -> Result<tls::connect::Connector, SettingsError> {
-    let tls = cluster.tls.as_ref().ok_or(SettingsError::NoServerName)?;
-    let sans = tls.validation.as_ref().map(|validation| &validation.sans);
-    if sans.is_none_or(Vec::is_empty) && !cluster.auto_san_validation {
-        return Err(SettingsError::NoServerName);
+impl ClusterTls {
+    /// Of a cluster that leaves no doubt who the control plane is.
+    fn new(cluster: Box<Cluster>, secrets: Arc<Secrets>) -> Result<Self, SettingsError> {
+        let validation = cluster.tls.as_ref().and_then(|tls| tls.validation.as_ref());
+        if validation.is_none_or(|validation| validation.sans.is_empty()) && !cluster.auto_san_validation {
+            return Err(SettingsError::NoServerName);
+        }
+        secrets.keep(of_cluster(&cluster));
+        let awaited = of_cluster(&cluster).any(|reference| secrets.is_awaited(reference));
+        let tls = Self {
+            cluster,
+            secrets,
+            built: OnceLock::new(),
+        };
+        if !awaited {
+            tls.connector().map_err(SettingsError::Tls)?;
+        }
+        Ok(tls)
     }
-    tls::connect::Connector::build(cluster, tls, secrets).map_err(SettingsError::Tls)
+
+    fn connector(&self) -> Result<&tls::connect::Connector, String> {
+        if let Some(built) = self.built.get() {
+            return Ok(built);
+        }
+        let tls = self.cluster.tls.as_ref().ok_or("the cluster has no TLS settings")?;
+        let built = tls::connect::Connector::build(&self.cluster, tls, &self.secrets)?;
+        Ok(self.built.get_or_init(|| built))
+    }
 }
 
 /// Whether plaintext may be spoken to a host.
@@ -206,15 +254,10 @@ impl Service<Uri> for Connector {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use certs::FileWatcher;
-
     use super::*;
 
     fn plaintext(server: &str) -> Result<Connector, SettingsError> {
-        let secrets = Secrets::new(None, BTreeMap::new(), None, Arc::new(FileWatcher::new()));
-        Connector::new(server, Security::PlaintextOnLoopback, &secrets)
+        Connector::plaintext(server)
     }
 
     #[test]

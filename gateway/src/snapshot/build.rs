@@ -27,7 +27,10 @@ use crate::{
     catalog::{Desired, Origin},
     http::{HttpChain, RouteTable},
     tcp::TcpChain,
-    tls::accept::Acceptor,
+    tls::{
+        accept::Acceptor,
+        secrets::{self, Reference},
+    },
     upstream::cluster::{Cluster, Environment},
 };
 
@@ -102,7 +105,8 @@ impl Builder<'_> {
             return Some(same.clone());
         }
         let waits = pointer.is_some() && endpoints.is_none();
-        if waits && previous.is_some() {
+        // Nothing is lost by letting an unknown cluster in without endpoints, but without its secrets it cannot be built.
+        if waits && previous.is_some() || self.lacks(secrets::of_cluster(settings)) {
             return previous.cloned();
         }
         match Cluster::start(settings, endpoints, &self.environment) {
@@ -131,11 +135,11 @@ impl Builder<'_> {
         }
     }
 
-    /// A listener whose routes are not there yet waits for them: its last version stays, a new one is not opened.
+    /// A listener whose routes or secrets are not there yet waits for them: its last version stays, a new one is not opened.
     fn listener(&mut self, settings: &model::Listener, next: &Snapshot) -> Option<Arc<Listener>> {
         let previous = self.previous.listener(&settings.name);
         let same = previous.filter(|previous| previous.settings == *settings);
-        if same.is_some() || lacks_routes(settings, next) {
+        if same.is_some() || lacks_routes(settings, next) || self.lacks(secrets::of_listener(settings)) {
             return same.or(previous).cloned();
         }
         let built = no_conflict(settings, next).and_then(|()| self.build_listener(settings, previous));
@@ -146,6 +150,12 @@ impl Builder<'_> {
                 previous.cloned()
             }
         }
+    }
+
+    /// Whether a secret has not arrived. All of them are asked for.
+    fn lacks<'a>(&self, references: impl Iterator<Item = Reference<'a>>) -> bool {
+        let awaited = references.filter(|reference| self.environment.secrets.is_awaited(*reference));
+        awaited.count() > 0
     }
 
     fn build_listener(&self, settings: &model::Listener, previous: Option<&Arc<Listener>>) -> Result<Listener, String> {
