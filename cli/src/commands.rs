@@ -55,6 +55,18 @@ Examples:
 
 Every subcommand explains itself: sallyport certs --help";
 
+/// A command line that makes no sense, in a way that its grammar does not tell.
+#[derive(Debug)]
+struct Usage(&'static str);
+
+impl std::error::Error for Usage {}
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     let stdout = io::stdout();
@@ -62,7 +74,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Control(args) => control::run(&args),
-        Command::Gateway(args) => gateway::run(&args),
+        Command::Gateway(args) => gateway::run(&args, &mut stdout.lock()),
         Command::Sidecar(args) => sidecar::run(&args),
         Command::Analyze(args) => analyze::run(&args, &mut stdout.lock(), style),
         Command::Certs(args) => certs::run(&args, &mut stdout.lock()),
@@ -72,7 +84,10 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             report(&error);
-            ExitCode::FAILURE
+            match error.is::<Usage>() {
+                true => ExitCode::from(2),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }

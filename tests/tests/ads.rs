@@ -26,7 +26,6 @@ use mesh::{
     listener::{FilterChain, FilterChainMatch, Inspectors, Listener, Protocol as Serves, TcpProxy, TrafficDirection},
     matcher::StringMatcher,
     route::WeightedClusters,
-    source::Source,
     tls::{SanKind, SanMatcher},
 };
 use sallyport::lab::pki::MeshCa;
@@ -68,7 +67,7 @@ fn relay(name: &str, address: SocketAddr) -> (Listener, Cluster, Endpoints) {
         alt_stat_name: None,
         discovery: Discovery::Eds {
             service_name: None,
-            source: Source::Ads,
+            source: mesh::source::Source::Ads,
         },
         lb_policy: LbPolicy::RoundRobin,
         connect_timeout: None,

@@ -1,17 +1,20 @@
 //! `sallyport gateway`.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{fs, process::ExitCode};
 
 use ::certs::FileWatcher;
 use ::gateway::{Following, Gateway, Handle, Settings, ads, bootstrap::Plan};
 use anyhow::Context as _;
-use mesh::xds::proxy::Role;
+use mesh::xds::{bootstrap::Bootstrap, proxy::Role};
 
+use self::envoy::Mode;
 use super::{
     proxy::{self, Prepared},
     serving,
 };
 use crate::{following, shutdown::Shutdown};
+
+mod envoy;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,59 +29,105 @@ Examples:
       --identity /var/run/secrets/workload-spiffe-credentials \\
       --labels app=istio-egressgateway,istio=egressgateway --address $POD_IP
 
-  # where `envoy -c bootstrap.yaml` stood
+  # where `envoy -c bootstrap.yaml` stood, after a look at what it says
+  sallyport gateway -c bootstrap.yaml --mode validate
   sallyport gateway -c bootstrap.yaml
 
 Access logs go to standard output, the rest to standard error (RUST_LOG=debug says more).";
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(version, after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Envoy bootstrap file, YAML or JSON; stands for --control, --labels, --address and --pod
-    #[arg(short = 'c', long, value_name = "FILE", conflicts_with_all = ["control", "labels", "address", "pod"])]
-    config_path: Option<PathBuf>,
     #[command(flatten)]
     proxy: proxy::Args,
+    #[command(flatten)]
+    envoy: envoy::Args,
 }
 
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    serving::log_to_stderr();
-    serving::block_on(serve(args))
+/// What to start with, and whom to follow if anybody.
+struct Start {
+    settings: Settings,
+    control: Option<ads::Settings>,
+}
+
+pub(super) fn run(args: &Args, out: &mut impl std::io::Write) -> anyhow::Result<ExitCode> {
+    if args.envoy.hot_restart_version {
+        writeln!(out, "disabled")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    args.envoy.refuse()?;
+    serving::log(args.envoy.level(), args.envoy.log_path.as_deref())?;
+    for note in args.envoy.notes() {
+        tracing::info!(argument = note.argument, why = note.why, "does nothing here");
+    }
+    match args.envoy.mode {
+        Mode::Validate => serving::block_on(validate(args, out)),
+        Mode::Serve | Mode::InitOnly => serving::block_on(serve(args)),
+    }
+}
+
+/// Checks everything that can be checked without a control plane, in Envoy's words if all is well.
+async fn validate(args: &Args, out: &mut impl std::io::Write) -> anyhow::Result<ExitCode> {
+    let Start { settings, .. } = read(args, &FileWatcher::new())?;
+    let name = args.envoy.config_path.as_deref().map(|path| path.display().to_string());
+    let name = name.unwrap_or_default();
+    Gateway::check(settings).await.with_context(|| name.clone())?;
+    writeln!(out, "configuration '{name}' OK")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     let mut shutdown = Shutdown::listen()?;
     let files = FileWatcher::new();
-    let (settings, control) = read(args, &files)?;
+    let Start { settings, control } = read(args, &files)?;
     let handle = Gateway::start(settings).await.context("cannot start the gateway")?;
-    for (listener, address) in handle.bound() {
-        tracing::info!(%listener, %address, "listening");
-    }
     let following = control.map(|control| follow(&handle, control)).transpose()?;
     let signal = tokio::select! {
         signal = shutdown.requested() => signal,
         () = files.run() => "the end of the file watcher",
         () = report(&handle, following.as_ref()) => "the end of the reports",
+        () = proxy::report_listeners(&handle) => "the end of the reports",
+        () = configured(following.as_ref()), if args.envoy.mode == Mode::InitOnly => "the configuration being complete",
     };
     tracing::info!(signal, "stopping; what is open may finish");
     drop(following);
-    handle.drain(args.proxy.drain).await;
+    handle.drain(args.envoy.drain().unwrap_or(args.proxy.drain)).await;
     Ok(ExitCode::SUCCESS)
 }
 
-/// What to start with, and whom to follow if anybody.
-fn read(args: &Args, files: &FileWatcher) -> anyhow::Result<(Settings, Option<ads::Settings>)> {
-    let Some(path) = &args.config_path else {
-        let Prepared { pod, control, settings } = args.proxy.prepare(files)?;
-        let control = following::settings(pod.node(Role::Gateway), control);
-        return Ok((settings, Some(control)));
+fn read(args: &Args, files: &FileWatcher) -> anyhow::Result<Start> {
+    let mut start = match args.envoy.has_bootstrap() {
+        true => bootstrap(args, files)?,
+        false => {
+            let Prepared { pod, control, settings } = args.proxy.prepare(files)?;
+            let control = Some(following::settings(pod.node(Role::Gateway), control));
+            Start { settings, control }
+        }
     };
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let plan = Plan::read(&text, args.proxy.workload(files)?).with_context(|| path.display().to_string())?;
+    start.settings.workers = args.envoy.workers().unwrap_or(start.settings.workers);
+    Ok(start)
+}
+
+/// Starts from Envoy's bootstrap.
+fn bootstrap(args: &Args, files: &FileWatcher) -> anyhow::Result<Start> {
+    let path = args.envoy.config_path.as_deref();
+    let name = || path.map_or_else(|| "--config-yaml".to_owned(), |path| path.display().to_string());
+    let text = path
+        .map(fs::read_to_string)
+        .transpose()
+        .with_context(name)?
+        .unwrap_or_default();
+    let over = args.envoy.config_yaml.as_deref().unwrap_or_default();
+    let mut bootstrap = Bootstrap::merge(&text, over).with_context(name)?;
+    args.envoy.name(&mut bootstrap.node);
+    let plan = Plan::of(bootstrap, args.proxy.workload(files)?).with_context(name)?;
     if let Some(address) = plan.admin {
         tracing::warn!(%address, "the bootstrap asks for an admin interface, which there is not; nothing listens there");
     }
-    Ok((args.proxy.adjust(plan.settings), plan.control))
+    Ok(Start {
+        settings: args.proxy.adjust(plan.settings),
+        control: plan.control,
+    })
 }
 
 fn follow(handle: &Handle, control: ads::Settings) -> anyhow::Result<Following> {
@@ -91,5 +140,13 @@ async fn report(handle: &Handle, following: Option<&Following>) {
     match following {
         Some(following) => proxy::report(handle, following.state()).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Waits until everything is configured; without a control plane it is from the start.
+async fn configured(following: Option<&Following>) {
+    if let Some(following) = following {
+        // An error says that following has ended, after which nothing more is to come.
+        let _ = following.state().wait_for(|state| state.complete).await;
     }
 }

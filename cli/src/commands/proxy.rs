@@ -18,7 +18,7 @@ use anyhow::{Context as _, bail};
 use mesh::{id::SpiffeId, xds::proxy::Pod};
 use tokio::sync::watch;
 
-use super::duration;
+use super::{Usage, duration};
 use crate::following;
 
 /// How a proxy is told who it is and whom to follow.
@@ -96,11 +96,12 @@ impl Args {
     /// Reads the identity and puts everything together.
     pub(super) fn prepare(&self, files: &FileWatcher) -> anyhow::Result<Prepared> {
         let server = self.control.as_ref();
-        let server = server
-            .context("--control is missing: the URL of a control plane, such as https://istiod.istio-system:15012")?;
-        let workload = self.workload(files)?.context(
+        let server = server.ok_or(Usage(
+            "--control is missing: the URL of a control plane, such as https://istiod.istio-system:15012",
+        ))?;
+        let workload = self.workload(files)?.ok_or(Usage(
             "--identity is missing: a directory with cert-chain.pem, key.pem and root-cert.pem (sallyport certs issue makes one)",
-        )?;
+        ))?;
         Ok(Prepared {
             pod: self.pod(workload.id()),
             settings: self.adjust(Settings {
@@ -170,7 +171,7 @@ pub(super) async fn report(plane: &Handle, mut states: watch::Receiver<State>) {
     loop {
         let state = states.borrow_and_update().clone();
         if state.complete && !before.complete {
-            serving(plane);
+            configured(plane);
         }
         if state.last_error.is_some() && state.last_error != before.last_error {
             let error = state.last_error.as_deref().unwrap_or_default();
@@ -186,12 +187,31 @@ pub(super) async fn report(plane: &Handle, mut states: watch::Receiver<State>) {
     }
 }
 
-/// Says what is listened on. A proxy that nothing selects is configured too, with nothing.
-fn serving(plane: &Handle) {
-    let bound = plane.bound();
-    for (listener, address) in &bound {
-        tracing::info!(%listener, %address, "listening");
+/// Says which listeners come and go, and where they listen.
+pub(super) async fn report_listeners(plane: &Handle) {
+    let mut changes = plane.changes();
+    let mut before = BTreeMap::new();
+    loop {
+        let bound = plane.bound();
+        for (listener, address) in bound
+            .iter()
+            .filter(|(name, address)| before.get(*name) != Some(*address))
+        {
+            tracing::info!(%listener, %address, "listening");
+        }
+        for listener in before.keys().filter(|name| !bound.contains_key(*name)) {
+            tracing::info!(%listener, "no longer listening");
+        }
+        before = bound;
+        if changes.changed().await.is_err() {
+            return;
+        }
     }
+}
+
+/// A proxy that nothing selects is configured too, with nothing.
+fn configured(plane: &Handle) {
+    let bound = plane.bound();
     tracing::info!(listeners = bound.len(), "configured and serving");
     if bound.is_empty() {
         tracing::warn!("nothing listens yet: no resource is for this proxy; a Gateway's selector must match --labels");

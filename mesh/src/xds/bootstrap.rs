@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
+use prost::Message as _;
 use serde_json::{Map, Value};
 
 use super::{
@@ -71,5 +72,18 @@ impl Bootstrap {
     /// The text is malformed, or uses something that is not supported; every field is named.
     pub fn parse(text: &str) -> Result<Self, BootstrapError> {
         Ok(decode::bootstrap(&json::parse_bootstrap(text)?)?)
+    }
+
+    /// Reads a bootstrap file and what is laid over it, as protobuf merges messages: single values of the latter win, lists
+    /// are joined. What each says alone need not be complete.
+    ///
+    /// # Errors
+    /// As for [`Self::parse`].
+    pub fn merge(text: &str, over: &str) -> Result<Self, BootstrapError> {
+        let mut message = json::parse_bootstrap(text)?;
+        let over = json::parse_bootstrap(over)?.encode_to_vec();
+        let merged = message.merge(over.as_slice());
+        merged.map_err(|error| JsonError::Syntax(error.to_string()))?;
+        Ok(decode::bootstrap(&message)?)
     }
 }

@@ -9,7 +9,6 @@ mod http;
 mod listener;
 mod log;
 mod matcher;
-mod overload;
 mod rbac;
 mod route;
 mod secret;
@@ -27,7 +26,7 @@ use crate::{
 };
 
 pub(crate) use self::{
-    bootstrap::MESSAGES as BOOTSTRAP,
+    bootstrap::{IGNORED_EXTENSIONS as IGNORED_BOOTSTRAP_EXTENSIONS, MESSAGES as BOOTSTRAP},
     cluster::MESSAGES as CLUSTER,
     common::MESSAGES as COMMON,
     dns::MESSAGES as DNS,
@@ -36,7 +35,6 @@ pub(crate) use self::{
     listener::{IGNORED_FILTERS as IGNORED_NETWORK_FILTERS, MESSAGES as LISTENER},
     log::MESSAGES as LOG,
     matcher::MESSAGES as MATCHER,
-    overload::MESSAGES as OVERLOAD,
     rbac::MESSAGES as RBAC,
     route::MESSAGES as ROUTE,
     secret::MESSAGES as SECRET,

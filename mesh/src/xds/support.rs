@@ -114,11 +114,14 @@ pub const MESSAGES: &[&[Message]] = &[
     decode::MATCHER,
     decode::COMMON,
     decode::BOOTSTRAP,
-    decode::OVERLOAD,
 ];
 
-/// Filters that are accepted and left out.
-pub const IGNORED_FILTERS: &[&[IgnoredExtension]] = &[decode::IGNORED_NETWORK_FILTERS, decode::IGNORED_HTTP_FILTERS];
+/// Filters and other extensions that are accepted and left out.
+pub const IGNORED_EXTENSIONS: &[&[IgnoredExtension]] = &[
+    decode::IGNORED_NETWORK_FILTERS,
+    decode::IGNORED_HTTP_FILTERS,
+    decode::IGNORED_BOOTSTRAP_EXTENSIONS,
+];
 
 /// The table as a Markdown document.
 pub fn render() -> String {
@@ -146,8 +149,8 @@ cases.
 ";
 
 fn render_extensions(out: &mut String) {
-    out.push_str("## Filters that are accepted and left out\n\n| Configuration | Reason |\n|---|---|\n");
-    for extension in IGNORED_FILTERS.iter().copied().flatten() {
+    out.push_str("## Filters and extensions that are accepted and left out\n\n| Configuration | Reason |\n|---|---|\n");
+    for extension in IGNORED_EXTENSIONS.iter().copied().flatten() {
         let _ = writeln!(out, "| `{}` | {} |", extension.message, extension.reason);
     }
 }

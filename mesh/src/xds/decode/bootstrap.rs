@@ -8,13 +8,14 @@ use crate::{
     source::Source,
     xds::{
         bootstrap::{Ads, Bootstrap, Node},
-        decode::{cluster, common, listener, overload, secret, structure},
+        decode::{cluster, common, listener, secret, structure},
         pb::{
             bootstrap::{self, bootstrap::DynamicResources, bootstrap::StaticResources},
             core::{self, ApiVersion, api_config_source::ApiType, grpc_service},
+            downstream_connections, overload,
         },
         scope::{Decoded, Scope},
-        support::messages,
+        support::{IgnoredExtension, messages},
     },
 };
 
@@ -24,7 +25,7 @@ messages! {
     bootstrap::Bootstrap {
         supported {
             node, static_resources, dynamic_resources, admin = "read; nothing listens there yet, which a warning says", typed_dns_resolver_config = "c-ares with resolvers",
-            overload_manager = "bounds on connections only",
+            bootstrap_extensions = "only those that change nothing here", cluster_manager, overload_manager,
         }
         ignored {
             stats_config = "our metrics have fixed names and labels",
@@ -39,14 +40,35 @@ messages! {
             memory_allocator_manager = "about Envoy's allocator",
             enable_worker_cpu_affinity = "workers are placed by the kernel",
             flags_path = "there are no runtime flags",
+            tracing = "no spans are reported; trace headers pass through",
         }
         rejected {
-            node_context_params, cluster_manager, hds_config, stats_sinks, watchdog, watchdogs, tracing,
+            node_context_params, hds_config, stats_sinks = "metrics are read, not pushed", watchdog, watchdogs,
             header_prefix, use_tcp_for_dns_lookups, dns_resolution_config = "use typed_dns_resolver_config",
-            bootstrap_extensions, fatal_actions, config_sources, default_config_source, default_socket_interface,
+            fatal_actions, config_sources, default_config_source, default_socket_interface,
             certificate_provider_instances, inline_headers, perf_tracing_file_path, default_regex_engine,
             xds_delegate_extension, xds_config_tracker_extension, listener_manager, grpc_async_client_manager_config,
         }
+    }
+    bootstrap::ClusterManager {
+        ignored {
+            local_cluster_name = "balancing does not look at localities",
+            outlier_detection = "a log of ejections, of which there are none",
+            enable_deferred_cluster_creation = "about Envoy's memory",
+        }
+        rejected { upstream_bind_config, load_stats_config }
+    }
+    overload::OverloadManager {
+        supported { resource_monitors }
+        ignored { refresh_interval = "what we monitor is always known" }
+        rejected { actions, loadshed_points, buffer_factory_config }
+    }
+    overload::ResourceMonitor {
+        supported { config_type = "typed_config: DownstreamConnectionsConfig" }
+        ignored { name = "the type decides" }
+    }
+    downstream_connections::DownstreamConnectionsConfig {
+        supported { max_active_downstream_connections = "2147483647 or more, which is no limit" }
     }
     core::Node {
         supported { id, cluster, metadata }
@@ -94,6 +116,15 @@ messages! {
     }
 }
 
+/// Extensions of the whole process that change nothing here.
+pub(crate) const IGNORED_EXTENSIONS: &[IgnoredExtension] = &[IgnoredExtension {
+    message: "envoy.extensions.bootstrap.internal_listener.v3.InternalListener",
+    reason: "allows internal listeners, which are refused where they are written",
+}];
+
+/// As many connections as Istio writes to say "without limit".
+const UNLIMITED_CONNECTIONS: i64 = 2_147_483_647;
+
 /// The port of a DNS server that names none.
 const DNS_PORT: u16 = 53;
 
@@ -107,14 +138,18 @@ pub(super) fn bootstrap(scope: &Scope<'_>, message: &bootstrap::Bootstrap) -> De
     if let Some(message) = &message.admin {
         out.admin = admin(&scope.field("admin"), message)?;
     }
+    scope.list("bootstrap_extensions", &message.bootstrap_extensions, extension)?;
+    if let Some(message) = &message.cluster_manager {
+        scope.field("cluster_manager").check(message);
+    }
+    if let Some(message) = &message.overload_manager {
+        overload_manager(&scope.field("overload_manager"), message)?;
+    }
     if let Some(message) = &message.static_resources {
         static_resources(&scope.field("static_resources"), message, &mut out)?;
     }
     if let Some(message) = &message.dynamic_resources {
         dynamic_resources(&scope.field("dynamic_resources"), message, &mut out)?;
-    }
-    if let Some(message) = &message.overload_manager {
-        overload::check(&scope.field("overload_manager"), message)?;
     }
     if let Some(message) = &message.typed_dns_resolver_config {
         let scope = scope.field("typed_dns_resolver_config");
@@ -122,6 +157,39 @@ pub(super) fn bootstrap(scope: &Scope<'_>, message: &bootstrap::Bootstrap) -> De
         out.resolvers = scope.list("resolvers", &config.resolvers, resolver)?;
     }
     Ok(out)
+}
+
+fn extension(scope: &Scope<'_>, message: &core::TypedExtensionConfig) -> Decoded<()> {
+    scope.check(message);
+    let config = scope.required("typed_config", &message.typed_config)?;
+    let name = common::message_name(&scope.field("typed_config"), config)?;
+    match IGNORED_EXTENSIONS.iter().any(|ignored| ignored.message == name) {
+        true => Ok(()),
+        false => Err(scope.refuse(name, "an extension that we do not have; leave it out")),
+    }
+}
+
+fn overload_manager(scope: &Scope<'_>, message: &overload::OverloadManager) -> Decoded<()> {
+    scope.check(message);
+    scope.list("resource_monitors", &message.resource_monitors, resource_monitor)?;
+    Ok(())
+}
+
+fn resource_monitor(scope: &Scope<'_>, message: &overload::ResourceMonitor) -> Decoded<()> {
+    scope.check(message);
+    let overload::resource_monitor::ConfigType::TypedConfig(any) =
+        scope.required("typed_config", &message.config_type)?;
+    let scope = scope.field("typed_config");
+    let config: downstream_connections::DownstreamConnectionsConfig = scope.unpack(any)?;
+    scope.check(&config);
+    let most = config.max_active_downstream_connections;
+    match most >= UNLIMITED_CONNECTIONS {
+        true => Ok(()),
+        false => Err(scope.field("max_active_downstream_connections").refuse(
+            most,
+            format_args!("there is no such limit: {UNLIMITED_CONNECTIONS} or more"),
+        )),
+    }
 }
 
 fn node(scope: &Scope<'_>, message: &core::Node) -> Decoded<Node> {

@@ -234,7 +234,7 @@ fn routes(scope: &Scope<'_>, message: &hcm::HttpConnectionManager) -> Decoded<Ro
             Ok(RouteSource::Rds(name, source))
         }
         RouteSpecifier::RouteConfig(config) => {
-            route::route_config(&scope.field("route_config"), config).map(RouteSource::Inline)
+            route::inline(&scope.field("route_config"), config).map(RouteSource::Inline)
         }
         RouteSpecifier::ScopedRoutes(_) => Err(scope.field("scoped_routes").refuse("set", "rds or route_config")),
     }

@@ -161,14 +161,27 @@ messages! {
 /// Longest body of a direct response.
 const MAX_BODY: usize = 1 << 20;
 
+/// What a route configuration is called that is written in place without a name. Nothing points at it.
+const NAMELESS: &str = "inline";
+
 /// A route configuration.
 pub(super) fn route_config(scope: &Scope<'_>, message: &route::RouteConfiguration) -> Decoded<RouteConfig> {
+    named(scope, message, &message.name)
+}
+
+/// A route configuration that is written in place, and needs no name.
+pub(super) fn inline(scope: &Scope<'_>, message: &route::RouteConfiguration) -> Decoded<RouteConfig> {
+    let name = if message.name.is_empty() { NAMELESS } else { &message.name };
+    named(scope, message, name)
+}
+
+fn named(scope: &Scope<'_>, message: &route::RouteConfiguration, name: &str) -> Decoded<RouteConfig> {
     scope.check(message);
     scope.off("validate_clusters", message.validate_clusters);
     let virtual_hosts = scope.list("virtual_hosts", &message.virtual_hosts, virtual_host)?;
     no_domain_twice(scope, &virtual_hosts);
     Ok(RouteConfig {
-        name: scope.field("name").parse(&message.name, RouteConfigName::parse)?,
+        name: scope.field("name").parse(name, RouteConfigName::parse)?,
         virtual_hosts,
         ignore_port_in_host_matching: message.ignore_port_in_host_matching,
     })

@@ -93,6 +93,30 @@ fn a_gateway_s_bootstrap_is_read() {
 }
 
 #[test]
+fn what_is_laid_over_a_file_wins_and_adds() {
+    let over = "{node: {cluster: other, metadata: {MORE: x}}, static_resources: {clusters: [{name: more, type: STATIC, load_assignment: {cluster_name: more}}]}}";
+    let merged = Bootstrap::merge(GATEWAY, over).unwrap();
+    let file = Bootstrap::parse(GATEWAY).unwrap();
+    assert_eq!(
+        (&merged.node.id, merged.node.cluster.as_str()),
+        (&file.node.id, "other")
+    );
+    assert_eq!(
+        (&merged.node.metadata["MORE"], &merged.node.metadata["NAMESPACE"]),
+        (&"x".into(), &"istio-egress".into())
+    );
+    let names: Vec<_> = merged.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+    assert_eq!(names, ["xds-grpc", "more"]);
+    assert_eq!(Bootstrap::merge(GATEWAY, "").unwrap(), file);
+    assert!(
+        Bootstrap::merge(GATEWAY, "node: {idd: x}")
+            .unwrap_err()
+            .to_string()
+            .contains("idd")
+    );
+}
+
+#[test]
 fn listeners_and_clusters_may_come_from_files() {
     let text = "dynamic_resources:
   lds_config: {path_config_source: {path: /xds/lds.yaml, watched_directory: {path: /xds}}}
@@ -115,17 +139,26 @@ fn what_a_bootstrap_may_not_say_is_named() {
         let error = Bootstrap::parse(text).unwrap_err().to_string();
         assert!(error.starts_with(expect), "{error}");
     };
+    check("{watchdogs: {}}", "watchdogs: set: not supported");
+    check("{stats_sinks: [{name: a}]}", "stats_sinks: set: ");
     check(
-        "{overload_manager: {actions: [{}]}}",
+        "{cluster_manager: {load_stats_config: {}}}",
+        "cluster_manager.load_stats_config: set: not supported",
+    );
+    check(
+        "{overload_manager: {actions: [{name: a}]}}",
         "overload_manager.actions: set: not supported",
     );
     check(
-        "{overload_manager: {resource_monitors: [{name: a}]}}",
-        "overload_manager.resource_monitors[0].typed_config: not set",
+        "{overload_manager: {resource_monitors: [{name: a, typed_config: {'@type': \
+         type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig, \
+         max_active_downstream_connections: 100}}]}}",
+        "overload_manager.resource_monitors[0].typed_config.max_active_downstream_connections: 100: ",
     );
     check(
-        "{hds_config: {}, cluster_manager: {}}",
-        "cluster_manager: set: not supported",
+        "{bootstrap_extensions: [{name: a, typed_config: {'@type': \
+         type.googleapis.com/envoy.config.core.v3.Node}}]}",
+        "bootstrap_extensions[0]: envoy.config.core.v3.Node: ",
     );
     check(
         "{static_resources: {clusters: [{name: a, lb_policy: MAGLEV}]}}",
