@@ -9,12 +9,14 @@ use clap::{Parser, Subcommand};
 use crate::terminal::Style;
 
 mod analyze;
+mod bootstrap;
 mod certs;
 mod control;
 mod demo;
 mod duration;
 mod gateway;
 mod lab;
+mod mesh;
 mod proxy;
 mod serving;
 mod sidecar;
@@ -39,6 +41,8 @@ enum Command {
     Sidecar(sidecar::Args),
     /// Check Istio resources: what is wrong, where, and what to do about it
     Analyze(analyze::Args),
+    /// Write the file that an Envoy, or our gateway, starts from
+    Bootstrap(bootstrap::Args),
     /// Create a mesh CA, issue and show identities
     Certs(certs::Args),
     /// Parts of the demo's surroundings
@@ -77,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Gateway(args) => gateway::run(&args, &mut stdout.lock()),
         Command::Sidecar(args) => sidecar::run(&args),
         Command::Analyze(args) => analyze::run(&args, &mut stdout.lock(), style),
+        Command::Bootstrap(args) => bootstrap::run(&args, &mut stdout.lock()),
         Command::Certs(args) => certs::run(&args, &mut stdout.lock()),
         Command::Lab(args) => lab::run(&args),
     };

@@ -1,13 +1,12 @@
 //! `sallyport control`.
 
-use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use ::certs::FileWatcher;
-use ::control::{Control, Handle, Settings, applied::Applied, mesh_config::MeshConfig, serve::Security};
+use ::control::{Control, Handle, Settings, applied::Applied, serve::Security};
 use anyhow::{Context as _, ensure};
-use mesh::id::TrustDomain;
 
-use super::serving;
+use super::{mesh, serving};
 use crate::shutdown::Shutdown;
 
 const EXAMPLES: &str = "\
@@ -44,13 +43,8 @@ pub(super) struct Args {
     /// No TLS; on loopback addresses only
     #[arg(long)]
     plaintext: bool,
-    /// Settings of the whole mesh: YAML with the field names of Istio's MeshConfig, and saferDefaults to open what is closed
-    /// beyond Istio
-    #[arg(long, value_name = "FILE")]
-    mesh_config: Option<PathBuf>,
-    /// Trust domain of the mesh; stands above trustDomain of --mesh-config [default: cluster.local]
-    #[arg(long, value_name = "DOMAIN", value_parser = serving::trust_domain)]
-    trust_domain: Option<TrustDomain>,
+    #[command(flatten)]
+    mesh: mesh::Args,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -70,7 +64,7 @@ async fn serve(args: &Args) -> anyhow::Result<ExitCode> {
         Some(directory) => Security::MutualTls(files.workload(directory)?),
         None => Security::PlaintextOnLoopback,
     };
-    let mesh = mesh_config(args)?;
+    let mesh = args.mesh.read()?;
     let settings = Settings {
         resources: args.config.clone(),
         address: args.listen,
@@ -87,20 +81,6 @@ async fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     tracing::info!(signal, "stopping; proxies keep what they have");
     handle.shutdown().await;
     Ok(ExitCode::SUCCESS)
-}
-
-fn mesh_config(args: &Args) -> anyhow::Result<MeshConfig> {
-    let mut mesh = match &args.mesh_config {
-        None => MeshConfig::default(),
-        Some(path) => {
-            let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            MeshConfig::parse(&text).with_context(|| path.display().to_string())?
-        }
-    };
-    if let Some(trust_domain) = &args.trust_domain {
-        mesh.trust_domain.clone_from(trust_domain);
-    }
-    Ok(mesh)
 }
 
 /// Says of each configuration that it has arrived everywhere, or where it has not.

@@ -79,10 +79,10 @@ enum Slow {
 
 /// A control plane's URL.
 #[derive(Debug, Clone)]
-struct Server {
+pub(super) struct Server {
     /// `host:port`.
-    address: String,
-    tls: bool,
+    pub(super) address: String,
+    pub(super) tls: bool,
 }
 
 /// A proxy that is about to start.
@@ -219,7 +219,7 @@ fn configured(plane: &Handle) {
 }
 
 impl Server {
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is not a control plane's URL: https://HOST:PORT or http://HOST:PORT");
         let (scheme, address) = text.split_once("://").ok_or_else(wrong)?;
         let address = address.trim_end_matches('/');
@@ -241,11 +241,11 @@ fn is_loopback(address: &str) -> bool {
             .is_ok_and(|address| address.ip().is_loopback())
 }
 
-fn spiffe_id(text: &str) -> Result<SpiffeId, String> {
+pub(super) fn spiffe_id(text: &str) -> Result<SpiffeId, String> {
     SpiffeId::parse(text).map_err(|error| error.to_string())
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text
         .split_once('=')
         .ok_or_else(|| format!("{text:?} is not a label: KEY=VALUE"))?;
