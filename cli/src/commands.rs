@@ -78,7 +78,8 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Control(args) => control::run(&args),
-        Command::Gateway(args) => gateway::run(&args, &mut stdout.lock()),
+        // Not locked for as long as it runs: its access log goes there too.
+        Command::Gateway(args) => gateway::run(&args, &mut io::stdout()),
         Command::Sidecar(args) => sidecar::run(&args),
         Command::Analyze(args) => analyze::run(&args, &mut stdout.lock(), style),
         Command::Bootstrap(args) => bootstrap::run(&args, &mut stdout.lock()),
