@@ -71,11 +71,12 @@ impl<T> Live<T> {
 
 impl Workload {
     /// A member whose credentials are at hand. Whoever renews them replaces them in the cells.
-    pub fn new(identity: Identity, trust: Trust, now: SystemTime) -> Result<Self, SvidError> {
+    pub fn new(identity: impl Into<Arc<Identity>>, trust: Trust, now: SystemTime) -> Result<Self, SvidError> {
+        let identity = identity.into();
         let id = identity.svid(now)?.id().clone();
         Ok(Self {
             id,
-            identity: Arc::new(Live::new(identity)),
+            identity: Arc::new(Live::shared(identity)),
             trust: Arc::new(Live::new(trust)),
         })
     }

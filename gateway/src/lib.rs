@@ -6,6 +6,7 @@
 
 mod access_log;
 pub mod ads;
+pub mod agent;
 mod authz;
 pub mod bootstrap;
 mod catalog;

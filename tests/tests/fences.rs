@@ -26,23 +26,9 @@ const FENCES: [(&str, &[&str]); 10] = [
     ("prost_reflect", &["mesh/src/xds"]),
     (
         "envoy_types",
-        &[
-            "mesh/src/xds",
-            "certs/src/sds",
-            "gateway/src/ads",
-            "gateway/src/sds",
-            "control/src/serve",
-        ],
+        &["mesh/src/xds", "certs/src/sds", "gateway/src/ads", "control/src/serve"],
     ),
-    (
-        "tonic",
-        &[
-            "certs/src/sds",
-            "gateway/src/ads",
-            "gateway/src/sds",
-            "control/src/serve",
-        ],
-    ),
+    ("tonic", &["certs/src/sds", "gateway/src/ads", "control/src/serve"]),
     ("hyper", &["gateway/src/http", "gateway/src/upstream", "cli/src/lab"]),
     (
         "rustls",

@@ -1,6 +1,6 @@
 //! `sallyport gateway`.
 
-use std::{fs, process::ExitCode};
+use std::{fs, process::ExitCode, sync::Arc};
 
 use ::certs::FileWatcher;
 use ::gateway::{Following, Gateway, Handle, Settings, ads, bootstrap::Plan};
@@ -9,7 +9,7 @@ use mesh::xds::{bootstrap::Bootstrap, proxy::Role};
 
 use self::envoy::Mode;
 use super::{
-    proxy::{self, Prepared},
+    proxy::{self, Member, Prepared},
     serving,
 };
 use crate::{following, shutdown::Shutdown};
@@ -28,6 +28,11 @@ Examples:
   sallyport gateway --control https://istiod.istio-system:15012 \\
       --identity /var/run/secrets/workload-spiffe-credentials \\
       --labels app=istio-egressgateway,istio=egressgateway --address $POD_IP
+
+  # with the identity that an agent beside it serves, as Istio's does
+  sallyport certs agent --identity egress --socket /run/sallyport/sds
+  sallyport gateway --control http://127.0.0.1:15010 --sds unix:/run/sallyport/sds \\
+      --labels app=istio-egressgateway,istio=egressgateway
 
   # where `envoy -c bootstrap.yaml` stood, after a look at what it says
   sallyport gateway -c bootstrap.yaml --mode validate
@@ -68,7 +73,8 @@ pub(super) fn run(args: &Args, out: &mut impl std::io::Write) -> anyhow::Result<
 
 /// Checks everything that can be checked without a control plane, in Envoy's words if all is well.
 async fn validate(args: &Args, out: &mut impl std::io::Write) -> anyhow::Result<ExitCode> {
-    let Start { settings, .. } = read(args, &FileWatcher::new())?;
+    let member = args.proxy.member_from_files(&FileWatcher::new())?;
+    let Start { settings, .. } = read(args, &member)?;
     let name = args.envoy.config_path.as_deref().map(|path| path.display().to_string());
     let name = name.unwrap_or_default();
     Gateway::check(settings).await.with_context(|| name.clone())?;
@@ -78,13 +84,17 @@ async fn validate(args: &Args, out: &mut impl std::io::Write) -> anyhow::Result<
 
 async fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     let mut shutdown = Shutdown::listen()?;
-    let files = FileWatcher::new();
-    let Start { settings, control } = read(args, &files)?;
+    let files = Arc::new(FileWatcher::new());
+    let Some(member) = args.proxy.member(&files, &mut shutdown).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let Start { settings, control } = read(args, &member)?;
     let handle = Gateway::start(settings).await.context("cannot start the gateway")?;
     let following = control.map(|control| follow(&handle, control)).transpose()?;
     let signal = tokio::select! {
         signal = shutdown.requested() => signal,
         () = files.run() => "the end of the file watcher",
+        () = member.run() => "the end of the identity",
         () = report(&handle, following.as_ref()) => "the end of the reports",
         () = proxy::report_listeners(&handle) => "the end of the reports",
         () = configured(following.as_ref()), if args.envoy.mode == Mode::InitOnly => "the configuration being complete",
@@ -95,11 +105,11 @@ async fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn read(args: &Args, files: &FileWatcher) -> anyhow::Result<Start> {
+fn read(args: &Args, member: &Member) -> anyhow::Result<Start> {
     let mut start = match args.envoy.has_bootstrap() {
-        true => bootstrap(args, files)?,
+        true => bootstrap(args, member)?,
         false => {
-            let Prepared { pod, control, settings } = args.proxy.prepare(files)?;
+            let Prepared { pod, control, settings } = args.proxy.prepare(member)?;
             let control = Some(following::settings(pod.node(Role::Gateway), control));
             Start { settings, control }
         }
@@ -109,7 +119,7 @@ fn read(args: &Args, files: &FileWatcher) -> anyhow::Result<Start> {
 }
 
 /// Starts from Envoy's bootstrap.
-fn bootstrap(args: &Args, files: &FileWatcher) -> anyhow::Result<Start> {
+fn bootstrap(args: &Args, member: &Member) -> anyhow::Result<Start> {
     let path = args.envoy.config_path.as_deref();
     let name = || path.map_or_else(|| "--config-yaml".to_owned(), |path| path.display().to_string());
     let text = path
@@ -120,7 +130,7 @@ fn bootstrap(args: &Args, files: &FileWatcher) -> anyhow::Result<Start> {
     let over = args.envoy.config_yaml.as_deref().unwrap_or_default();
     let mut bootstrap = Bootstrap::merge(&text, over).with_context(name)?;
     args.envoy.name(&mut bootstrap.node);
-    let plan = Plan::of(bootstrap, args.proxy.workload(files)?).with_context(name)?;
+    let plan = Plan::of(bootstrap, member.workload()).with_context(name)?;
     if let Some(address) = plan.admin {
         tracing::warn!(%address, "the bootstrap asks for an admin interface, which there is not; nothing listens there");
     }

@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,12 +15,16 @@ use ::gateway::{
     ads::{Protocol, Security, State},
 };
 use ::sidecar::Control;
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use mesh::{id::SpiffeId, xds::proxy::Pod};
 use tokio::sync::watch;
 
 use super::{Usage, duration};
-use crate::following;
+use crate::{following, shutdown::Shutdown};
+
+mod member;
+
+pub(super) use member::Member;
 
 /// How a proxy is told who it is and whom to follow.
 #[derive(Debug, clap::Args)]
@@ -31,10 +36,8 @@ pub(super) struct Args {
     /// Who the control plane must be, as its certificate says
     #[arg(long, value_name = "SPIFFE ID", default_value = "spiffe://cluster.local/ns/istio-system/sa/istiod", value_parser = spiffe_id)]
     control_identity: SpiffeId,
-    /// Directory with our cert-chain.pem, key.pem and root-cert.pem, reloaded when they change; tells namespace and
-    /// service account
-    #[arg(long, value_name = "DIR")]
-    identity: Option<PathBuf>,
+    #[command(flatten)]
+    member: member::Args,
     /// Labels of our pod, which selectors match; a gateway that no Gateway selects opens no port
     #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',', value_parser = label)]
     labels: Vec<(String, String)>,
@@ -93,14 +96,29 @@ pub(super) struct Prepared {
 }
 
 impl Args {
-    /// Reads the identity and puts everything together.
-    pub(super) fn prepare(&self, files: &FileWatcher) -> anyhow::Result<Prepared> {
+    /// Reads our identity, or waits for it. `None`: we were asked to stop before it was there.
+    pub(super) async fn member(
+        &self,
+        files: &Arc<FileWatcher>,
+        shutdown: &mut Shutdown,
+    ) -> anyhow::Result<Option<Member>> {
+        self.member.member(files, shutdown).await
+    }
+
+    /// Who files say we are, for a look that asks nobody.
+    pub(super) fn member_from_files(&self, files: &FileWatcher) -> anyhow::Result<Member> {
+        self.member.from_files(files)
+    }
+
+    /// Puts everything together.
+    pub(super) fn prepare(&self, member: &Member) -> anyhow::Result<Prepared> {
         let server = self.control.as_ref();
         let server = server.ok_or(Usage(
             "--control is missing: the URL of a control plane, such as https://istiod.istio-system:15012",
         ))?;
-        let workload = self.workload(files)?.ok_or(Usage(
-            "--identity is missing: a directory with cert-chain.pem, key.pem and root-cert.pem (sallyport certs issue makes one)",
+        let workload = member.workload().ok_or(Usage(
+            "--identity is missing: a directory with cert-chain.pem, key.pem and root-cert.pem (sallyport certs issue makes one); \
+             or --sds: an agent that serves them",
         ))?;
         Ok(Prepared {
             pod: self.pod(workload.id()),
@@ -114,15 +132,6 @@ impl Args {
                 protocol: Protocol::Delta,
             },
         })
-    }
-
-    /// Our identity, if we have one.
-    pub(super) fn workload(&self, files: &FileWatcher) -> anyhow::Result<Option<Workload>> {
-        let read = |directory| {
-            let hint = || "--identity cannot be used (sallyport certs issue makes such a directory)";
-            files.workload(directory).with_context(hint)
-        };
-        self.identity.as_deref().map(read).transpose()
     }
 
     /// Lets the command line have its way over other settings.

@@ -1,6 +1,6 @@
 //! `sallyport sidecar`.
 
-use std::{io, process::ExitCode};
+use std::{io, process::ExitCode, sync::Arc};
 
 use ::certs::FileWatcher;
 use ::sidecar::{
@@ -65,12 +65,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 async fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     let mut shutdown = Shutdown::listen()?;
-    let files = FileWatcher::new();
+    let files = Arc::new(FileWatcher::new());
+    let Some(member) = args.proxy.member(&files, &mut shutdown).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     let Prepared {
         pod,
         control,
         settings: plane,
-    } = args.proxy.prepare(&files)?;
+    } = args.proxy.prepare(&member)?;
     if !args.no_capture {
         warn_of_circles()?;
     }
@@ -91,6 +94,7 @@ async fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     let signal = tokio::select! {
         signal = shutdown.requested() => signal,
         () = files.run() => "the end of the file watcher",
+        () = member.run() => "the end of the identity",
         () = proxy::report(handle.plane(), handle.state()) => "the end of the reports",
         () = proxy::report_listeners(handle.plane()) => "the end of the reports",
     };

@@ -6,5 +6,6 @@
 mod dns;
 mod listeners;
 mod passthrough;
+mod secrets;
 mod support;
 mod tls;

@@ -8,8 +8,8 @@ use std::{
 };
 
 use certs::{
-    CaRequest, CertificateAuthority, Identity, LeafRequest, Live, Names, San, ServerVerifier, Trust, TrustBundle,
-    Versions, Workload,
+    CaRequest, CertificateAuthority, Identity, LeafRequest, Live, Names, Roots, San, ServerVerifier, Trust,
+    TrustBundle, Versions, Workload,
 };
 use gateway::{Resource, Settings};
 use mesh::{
@@ -34,36 +34,40 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
 use crate::support::{Line, Proxy, bundle, chain, echo, fixed, listener, rbac, read_all, soon};
 
 const SNI: &str = "outbound_.80_.target-egress-gateway-mTLS_.istio-egressgateway.istio-egress.svc.cluster.local";
-const TEAM_X: &str = "spiffe://cluster.local/ns/team-x/sa/test";
-const GATEWAY: &str = "spiffe://cluster.local/ns/istio-egress/sa/gateway";
+pub(crate) const TEAM_X: &str = "spiffe://cluster.local/ns/team-x/sa/test";
+pub(crate) const GATEWAY: &str = "spiffe://cluster.local/ns/istio-egress/sa/gateway";
 
-struct Mesh {
+pub(crate) struct Mesh {
     ca: CertificateAuthority,
     trust: Trust,
 }
 
 impl Mesh {
-    fn new(trust_domain: &str) -> Self {
+    pub(crate) fn new(trust_domain: &str) -> Self {
         let domain = TrustDomain::parse(trust_domain).unwrap();
         let ca = CertificateAuthority::root(&CaRequest::mesh(&domain), SystemTime::now()).unwrap();
         let trust = Trust::Mesh(TrustBundle::new(domain, ca.roots().clone()));
         Self { ca, trust }
     }
 
-    fn identity(&self, id: &str) -> Identity {
+    pub(crate) fn identity(&self, id: &str) -> Identity {
         self.issue(&LeafRequest::svid(&SpiffeId::parse(id).unwrap()))
     }
 
-    fn issue(&self, request: &LeafRequest) -> Identity {
+    pub(crate) fn issue(&self, request: &LeafRequest) -> Identity {
         self.ca.issue(request, SystemTime::now()).unwrap()
     }
 
-    fn workload(&self, id: &str) -> Workload {
+    pub(crate) fn roots(&self) -> &Roots {
+        self.ca.roots()
+    }
+
+    pub(crate) fn workload(&self, id: &str) -> Workload {
         Workload::new(self.identity(id), self.trust.clone(), SystemTime::now()).unwrap()
     }
 
     /// A client that shows `identity` and offers `alpn`.
-    fn client(&self, identity: Option<Identity>, alpn: &[&str]) -> TlsConnector {
+    pub(crate) fn client(&self, identity: Option<Identity>, alpn: &[&str]) -> TlsConnector {
         let verifier = ServerVerifier::new(Arc::new(Live::new(self.trust.clone())), Names::Listed(Vec::new()));
         let identity = identity.map(|identity| Arc::new(Live::new(identity)));
         let mut config = certs::client_config(identity, Arc::new(verifier), Versions::ALL).unwrap();
@@ -76,7 +80,7 @@ fn secret(name: &str) -> SecretRef {
     SecretRef::of_agent(SecretName::parse(name).unwrap())
 }
 
-fn istio_mutual() -> DownstreamTls {
+pub(crate) fn istio_mutual() -> DownstreamTls {
     DownstreamTls {
         certificate: CertificateSource::Sds(secret("default")),
         validation: Some(Validation {
@@ -90,7 +94,7 @@ fn istio_mutual() -> DownstreamTls {
     }
 }
 
-fn terminating(proxy: &Proxy) -> FilterChain {
+pub(crate) fn terminating(proxy: &Proxy) -> FilterChain {
     FilterChain {
         tls: Some(istio_mutual()),
         ..chain(proxy, &[], "a")
@@ -111,13 +115,13 @@ async fn ending_tls(mesh: &Mesh) -> Proxy {
     proxy
 }
 
-async fn connect(proxy: &Proxy, client: &TlsConnector) -> std::io::Result<TlsStream<TcpStream>> {
+pub(crate) async fn connect(proxy: &Proxy, client: &TlsConnector) -> std::io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from(SNI).unwrap();
     client.connect(name, proxy.connect("l").await).await
 }
 
 /// Whether a client gets through to the echo.
-async fn gets_through(proxy: &Proxy, client: &TlsConnector) -> bool {
+pub(crate) async fn gets_through(proxy: &Proxy, client: &TlsConnector) -> bool {
     let talk = async {
         let mut stream = connect(proxy, client).await?;
         stream.write_all(b"hello").await?;

@@ -3,8 +3,8 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    hash::{DefaultHasher, Hasher},
-    sync::Arc,
+    hash::{BuildHasher, DefaultHasher, Hasher, RandomState},
+    sync::{Arc, LazyLock},
 };
 
 use super::{
@@ -22,7 +22,7 @@ use crate::{
 pub struct Entry {
     /// Its name.
     pub name: Name,
-    /// Depends on the content alone, so it means the same after a restart and at another control plane.
+    /// Depends on the content alone, so it means the same after a restart and at another control plane. Not of a secret.
     pub version: Name,
     /// As it is sent.
     pub any: Any,
@@ -38,13 +38,15 @@ pub struct ResourceSet {
 }
 
 impl Entry {
-    /// Encodes a secret. Its version is of the public part alone: versions are shown, and no key is renewed without its
-    /// certificate.
+    /// Encodes a secret. Versions are shown to anybody: this one depends on the public part, and on the key only through a
+    /// function that nobody else can compute, so that it differs from process to process.
     pub fn secret(secret: &Secret) -> Self {
-        let (SecretContent::Certificate { chain: public, .. } | SecretContent::Trust(public)) = &secret.content;
-        let version = match public {
-            Material::Inline(text) => digest(&[text]),
-            Material::File(path) => digest(&[path.as_os_str().as_encoded_bytes()]),
+        let version = match &secret.content {
+            SecretContent::Certificate { chain, key } => {
+                let (public, private) = (digest(&[bytes(chain)]), PROCESS.hash_one(bytes(key)));
+                format!("{public}{private:016x}").into()
+            }
+            SecretContent::Trust(roots) => digest(&[bytes(roots)]),
         };
         Self {
             name: secret.name.as_str().into(),
@@ -138,6 +140,16 @@ fn resources(bundle: Bundle) -> impl Iterator<Item = Resource> {
     clusters.chain(endpoints).chain(listeners).chain(routes)
 }
 
+/// Keyed at random, anew in each process.
+static PROCESS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+fn bytes(material: &Material) -> &[u8] {
+    match material {
+        Material::Inline(text) => text,
+        Material::File(path) => path.as_os_str().as_encoded_bytes(),
+    }
+}
+
 fn version_of(entries: &BTreeMap<Name, Arc<Entry>>) -> Name {
     let parts: Vec<_> = entries
         .values()
@@ -159,4 +171,27 @@ fn digest(parts: &[&[u8]]) -> Name {
         hasher.finish()
     };
     format!("{:016x}{:016x}", half(0), half(1)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SecretName;
+
+    #[test]
+    fn a_secret_s_version_changes_with_each_of_its_parts_and_nothing_is_shown() {
+        let entry = |chain: &str, key: &str| {
+            let [chain, key] = [chain, key].map(|text| Material::Inline(text.into()));
+            Entry::secret(&Secret {
+                name: SecretName::parse("default").unwrap(),
+                content: SecretContent::Certificate { chain, key },
+            })
+        };
+        let one = entry("chain", "key");
+        assert_eq!(one.version, entry("chain", "key").version);
+        assert_ne!(one.version, entry("chain", "other").version);
+        assert_ne!(one.version, entry("other", "key").version);
+        let shown = format!("{one:?}");
+        assert!(shown.starts_with("Entry(default ") && !shown.contains("key"), "{shown}");
+    }
 }
