@@ -75,6 +75,12 @@ fn listener(name: &str, routes: &str, from: &Value) -> Value {
     })
 }
 
+/// The same, as it is written into a bootstrap.
+fn fixed(mut listener: Value) -> Value {
+    listener.as_object_mut().unwrap().remove("@type");
+    json!({"static_resources": {"listeners": [listener]}})
+}
+
 /// Routes that answer everything with `says`.
 fn routes(name: &str, says: &str) -> Value {
     json!({
@@ -198,8 +204,8 @@ async fn static_listeners_take_routes_from_the_control_plane_and_nothing_else() 
     for api in BOTH {
         let unwanted = listener("unwanted", "r", &over_ads());
         let (server, generations) = serve(bundle(&[unwanted.clone()], &[routes("r", "first")])).await;
-        let fixed = json!({"static_resources": {"listeners": [listener("static", "r", &over_ads())]}});
-        let (gateway, following) = gateway(&server, api, fixed).await;
+        let own = fixed(listener("static", "r", &over_ads()));
+        let (gateway, following) = gateway(&server, api, own).await;
         answers(&gateway, "static", "first").await;
         generations.send_replace(generation(2, bundle(&[unwanted], &[routes("r", "second")])));
         answers(&gateway, "static", "second").await;
@@ -271,7 +277,7 @@ async fn nothing_waits_for_a_control_plane_that_there_is_not() {
     let files = Files::new();
     files.write("rds", &[routes("r", "x")]);
     let check = |from: Value, expect: Option<&str>| {
-        let text = json!({"static_resources": {"listeners": [listener("static", "r", &from)]}}).to_string();
+        let text = fixed(listener("static", "r", &from)).to_string();
         let error = Plan::read(&text, None).err().map(|error| error.to_string());
         assert_eq!(error.as_deref(), expect);
     };

@@ -11,6 +11,7 @@ use crate::{
         decode::{cluster, common, listener, secret, structure},
         pb::{
             bootstrap::{self, bootstrap::DynamicResources, bootstrap::StaticResources},
+            cluster as cluster_message,
             core::{self, ApiVersion, api_config_source::ApiType, grpc_service},
             downstream_connections, overload,
         },
@@ -82,7 +83,11 @@ messages! {
         rejected { dynamic_parameters, listening_addresses }
     }
     StaticResources {
-        supported { listeners, clusters, secrets }
+        supported {
+            listeners,
+            clusters = "of the control plane's, circuit_breakers, upstream_connection_options and max_requests_per_connection are ignored: it is called over one stream",
+            secrets,
+        }
     }
     DynamicResources {
         supported { lds_config, cds_config, ads_config = "needed by whatever comes over ads" }
@@ -131,6 +136,7 @@ const DNS_PORT: u16 = 53;
 /// A bootstrap.
 pub(super) fn bootstrap(scope: &Scope<'_>, message: &bootstrap::Bootstrap) -> Decoded<Bootstrap> {
     scope.check(message);
+    let control = control_cluster(message);
     let mut out = Bootstrap::default();
     if let Some(message) = &message.node {
         out.node = node(&scope.field("node"), message)?;
@@ -146,7 +152,7 @@ pub(super) fn bootstrap(scope: &Scope<'_>, message: &bootstrap::Bootstrap) -> De
         overload_manager(&scope.field("overload_manager"), message)?;
     }
     if let Some(message) = &message.static_resources {
-        static_resources(&scope.field("static_resources"), message, &mut out)?;
+        static_resources(&scope.field("static_resources"), message, control, &mut out)?;
     }
     if let Some(message) = &message.dynamic_resources {
         dynamic_resources(&scope.field("dynamic_resources"), message, &mut out)?;
@@ -220,10 +226,41 @@ fn resolver(scope: &Scope<'_>, message: &core::Address) -> Decoded<SocketAddr> {
     Ok(address)
 }
 
-fn static_resources(scope: &Scope<'_>, message: &StaticResources, out: &mut Bootstrap) -> Decoded<()> {
+/// The cluster through which the control plane is called.
+fn control_cluster(message: &bootstrap::Bootstrap) -> Option<&str> {
+    let config = message.dynamic_resources.as_ref()?.ads_config.as_ref()?;
+    match config.grpc_services.first()?.target_specifier.as_ref()? {
+        grpc_service::TargetSpecifier::EnvoyGrpc(grpc) => Some(&grpc.cluster_name),
+        grpc_service::TargetSpecifier::GoogleGrpc(_) => None,
+    }
+}
+
+/// The control plane is called over one stream that we keep alive ourselves: how Envoy would pool connections to it is left
+/// out, so that nothing of it is refused.
+#[allow(deprecated)] // Istio's agent still writes one of them
+fn without_pool(message: &cluster_message::Cluster) -> cluster_message::Cluster {
+    cluster_message::Cluster {
+        circuit_breakers: None,
+        upstream_connection_options: None,
+        max_requests_per_connection: None,
+        ..message.clone()
+    }
+}
+
+fn static_resources(
+    scope: &Scope<'_>,
+    message: &StaticResources,
+    control: Option<&str>,
+    out: &mut Bootstrap,
+) -> Decoded<()> {
     scope.check(message);
     out.listeners = scope.list("listeners", &message.listeners, listener::listener)?;
-    out.clusters = scope.list("clusters", &message.clusters, cluster::cluster)?;
+    out.clusters = scope.list("clusters", &message.clusters, |scope, message| {
+        match control == Some(&message.name) {
+            true => cluster::cluster(scope, &without_pool(message)),
+            false => cluster::cluster(scope, message),
+        }
+    })?;
     let secrets = scope.list("secrets", &message.secrets, secret::secret)?;
     out.secrets = unique(scope, secrets)?;
     Ok(())
