@@ -19,6 +19,10 @@ use sallyport::{
     },
 };
 
+mod record;
+
+use record::Record;
+
 /// Whether the network can be had.
 fn possible(what: &str) -> bool {
     let missing = Network::missing();
@@ -58,7 +62,7 @@ async fn holds(sidecar: Program, gateway: Program) {
         gateway,
     };
     let mut mesh = Box::pin(Mesh::start(&setup)).await.unwrap();
-    let (mut claims, mut broken) = (0, Vec::new());
+    let (mut claims, mut broken, mut record) = (0, Vec::new(), Record::default());
     for chapter in script() {
         if let Err(error) = mesh.apply(&chapter).await {
             panic!("{what}: {}: {error:#}\n{}", chapter.title, mesh.said());
@@ -66,6 +70,7 @@ async fn holds(sidecar: Program, gateway: Program) {
         for claim in chapter.claims {
             let (claim, evidence, contradictions) = mesh.judge(claim).await.unwrap();
             claims += 1;
+            record.add(claim.text, &evidence);
             if !contradictions.is_empty() {
                 let claim = format!("{}: {}", chapter.title, claim.text);
                 broken.push(format!("{claim}: {contradictions:#?}\n{evidence:#?}"));
@@ -79,6 +84,7 @@ async fn holds(sidecar: Program, gateway: Program) {
         "the tutorial on a real network, {what}: {held} of {claims} claims hold"
     ));
     assert!(broken.is_empty(), "{what}\n{}\n{said}", broken.join("\n"));
+    record.check(&what);
     assert_eq!(rules, "", "capture leaves nothing behind");
     assert!(strays.is_empty(), "{what}: said, and about no call: {strays:#?}");
 }

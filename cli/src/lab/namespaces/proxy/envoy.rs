@@ -14,7 +14,7 @@ use mesh::{
         render::{self, ControlPlane, Secrets},
     },
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::{CONTROL, Proxy, Start};
@@ -100,22 +100,7 @@ fn bootstrap_of(part: &Part, agent: &Path) -> anyhow::Result<Value> {
         identity: Some(SpiffeId::parse(ISTIOD)?),
         delta: matches!(part.role, Role::Sidecar { .. }),
     };
-    let mut bootstrap = render::following(&proxy, &control)?;
-    bootstrap["overload_manager"] = connection_limit();
-    Ok(bootstrap)
-}
-
-/// Envoy warns of having none. Ours has limits of its own and does not read Envoy's.
-fn connection_limit() -> Value {
-    json!({
-        "resource_monitors": [{
-            "name": "envoy.resource_monitors.global_downstream_max_connections",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                "max_active_downstream_connections": 10_000,
-            },
-        }],
-    })
+    Ok(render::following(&proxy, &control)?)
 }
 
 impl Beside {
@@ -172,6 +157,8 @@ fn is_drained(stats: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
