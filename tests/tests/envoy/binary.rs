@@ -8,6 +8,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::log;
+
 /// Where it is: `SALLYPORT_ENVOY`, or on `PATH`, or where pip puts it.
 pub(crate) fn envoy() -> Option<PathBuf> {
     if let Some(named) = env::var_os("SALLYPORT_ENVOY") {
@@ -26,27 +28,14 @@ pub(crate) fn complaints(document: &Value, scratch: &Path) -> Vec<String> {
     fs::write(&file, document.to_string()).unwrap();
     let output = Command::new(envoy().unwrap())
         .args(["--mode", "validate", "--disable-hot-restart", "--concurrency", "1"])
-        .args(["-l", "warning", "--log-format", LOG_FORMAT, "-c"])
+        .args(["-l", "warning", "--log-format", log::FORMAT, "-c"])
         .arg(&file)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let mut complaints: Vec<_> = said
-        .lines()
-        .filter(|line| is_complaint(line))
-        .map(str::to_owned)
-        .collect();
+    let mut complaints = log::complaints(&said);
     if !output.status.success() {
         complaints.push(format!("{}: {said}", output.status));
     }
     complaints
-}
-
-/// Level, component, text.
-pub(crate) const LOG_FORMAT: &str = "%l\t%n\t%v";
-
-/// Whether a line of the log is about the configuration it was given.
-pub(crate) fn is_complaint(line: &str) -> bool {
-    let level = line.split('\t').next().unwrap_or_default();
-    ["warning", "error", "critical"].contains(&level)
 }

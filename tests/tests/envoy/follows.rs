@@ -1,30 +1,24 @@
-//! Envoys that follow control: over mutual TLS, with their identity from an agent, in either protocol.
+//! Envoys that follow control over mutual TLS, in either protocol, through all steps of the tutorial.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{fs, mem, net::SocketAddr, path::PathBuf};
 
-use certs::{
-    FileWatcher, Workload,
-    sds::{Access, Server as Agent, Settings as AgentSettings},
-};
+use certs::{FileWatcher, Workload};
 use control::{Control, Handle, Settings, istio::load, mesh_config::MeshConfig, serve::Security};
 use libtest_mimic::Trial;
-use mesh::{
-    cluster::EndpointAddress,
-    id::SpiffeId,
-    xds::render::{ControlPlane, Proxy as Rendered, Secrets, following},
-};
+use mesh::id::SpiffeId;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
 use crate::{
-    dump,
+    block_on,
     examples::{Proxy, State, steps},
-    identity::{ISTIOD, Mesh, files},
-    running::{DEADLINE, Envoy},
+    follower::{Follower, Way},
+    identity::{ISTIOD, Mesh},
+    running::DEADLINE,
     trial,
 };
 
-/// One for every kind of proxy and protocol.
+/// Two for every kind of proxy and protocol.
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for proxy in Proxy::ALL {
@@ -35,14 +29,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         }
     }
     trials
-}
-
-fn block_on(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build();
-    runtime.unwrap().block_on(test);
 }
 
 /// The tutorial, step by step and back again.
@@ -67,51 +53,33 @@ async fn restart(proxy: Proxy, delta: bool) {
     scene.stop().await;
 }
 
-/// A control plane, an agent, and an Envoy that follows.
+/// A control plane and an Envoy that follows it.
 struct Scene {
     proxy: Proxy,
+    follower: Follower,
     control: Handle,
     istiod: Workload,
-    envoy: Envoy,
-    agent: Agent,
     directory: TempDir,
 }
 
 impl Scene {
     async fn start(proxy: Proxy, delta: bool) -> Self {
         let (mesh, directory) = (Mesh::new(), TempDir::new().unwrap());
-        let at = |name: &str| directory.path().join(name);
-        for (name, id) in [("istiod", ISTIOD.to_owned()), ("proxy", proxy.identity())] {
-            mesh.issue(&id, &at(name));
-        }
-        std::fs::create_dir(at("resources")).unwrap();
-        let watcher = FileWatcher::new();
-        let istiod = watcher.workload(&at("istiod")).unwrap();
-        let control = control(at("resources"), ([127, 0, 0, 1], 0).into(), &istiod).await;
-        let agent = AgentSettings {
-            socket: at("agent"),
-            access: Access::Owner,
-            workload: watcher.workload(&at("proxy")).unwrap(),
-            system_roots: Some(watcher.roots(&files(&at("proxy")).system_roots).unwrap()),
-        };
-        let agent = Agent::start(agent).await.unwrap();
-        let rendered = Rendered {
-            node: proxy.node(),
-            admin: Some(([127, 0, 0, 1], 0).into()),
-            resolvers: vec![([127, 0, 0, 1], 53).into()],
-            secrets: Secrets::Agent(at("agent")),
-        };
-        let plane = ControlPlane {
-            address: EndpointAddress::Socket(control.address()),
+        let resources = directory.path().join("resources");
+        fs::create_dir(&resources).unwrap();
+        mesh.issue(ISTIOD, &directory.path().join("istiod"));
+        let istiod = FileWatcher::new().workload(&directory.path().join("istiod")).unwrap();
+        let control = control(resources, ([127, 0, 0, 1], 0).into(), &istiod).await;
+        let way = Way {
+            control: control.address(),
             identity: Some(SpiffeId::parse(ISTIOD).unwrap()),
             delta,
         };
         Self {
-            envoy: Envoy::start(&following(&rendered, &plane).unwrap()).await,
             proxy,
+            follower: Follower::start(proxy, way, &mesh, directory.path()).await,
             control,
             istiod,
-            agent,
             directory,
         }
     }
@@ -123,9 +91,10 @@ impl Scene {
     /// Changes the resources and sees Envoy run what follows from them.
     async fn follow(&mut self, state: &State) {
         state.write(&self.resources());
-        self.arrives(state).await;
-        let complaints = self.envoy.complaints();
-        assert!(complaints.is_empty(), "{}: {complaints:#?}", state.name);
+        self.acknowledged(state).await;
+        self.follower
+            .runs(&state.name, &state.bundle(self.proxy), |_| false)
+            .await;
     }
 
     /// Stops control, changes the resources, and starts it again at the same address. That Envoy says it lost control is not
@@ -133,54 +102,37 @@ impl Scene {
     async fn restart(&mut self, state: &State) {
         let address = self.control.address();
         state.write(&self.resources());
-        let next = TempDir::new().unwrap();
-        let idle = control(next.path().to_owned(), ([127, 0, 0, 1], 0).into(), &self.istiod).await;
-        std::mem::replace(&mut self.control, idle).shutdown().await;
+        let other = TempDir::new().unwrap();
+        let other = control(other.path().to_owned(), ([127, 0, 0, 1], 0).into(), &self.istiod).await;
+        mem::replace(&mut self.control, other).shutdown().await;
         let again = control(self.resources(), address, &self.istiod).await;
-        std::mem::replace(&mut self.control, again).shutdown().await;
-        self.arrives(state).await;
-        let mut complaints = self.envoy.complaints();
-        complaints.retain(|line| !line.contains("gRPC config stream to xds-grpc closed"));
-        assert!(complaints.is_empty(), "{}: {complaints:#?}", state.name);
+        mem::replace(&mut self.control, again).shutdown().await;
+        self.acknowledged(state).await;
+        let lost = |line: &str| line.contains("gRPC config stream to xds-grpc closed");
+        self.follower.runs(&state.name, &state.bundle(self.proxy), lost).await;
     }
 
-    async fn arrives(&self, state: &State) {
+    async fn acknowledged(&self, state: &State) {
         let wanted = load(&self.resources()).objects;
         let live = self
             .control
             .wait_for(|applied| applied.objects.iter().eq(wanted.iter()));
         timeout(DEADLINE, live).await.expect("control applies the resources");
-        let node = self.proxy.node().id;
-        let acknowledged = timeout(DEADLINE, self.control.acknowledged_by(&node)).await;
-        match acknowledged {
+        match timeout(DEADLINE, self.control.acknowledged_by(&self.follower.node())).await {
             Ok(Ok(())) => {}
             Ok(Err(refused)) => panic!("{}: {refused}", state.name),
             Err(_) => panic!(
-                "{}: not acknowledged: {:#?}\n{}",
+                "{}: {:#?}\n{}",
                 state.name,
                 self.control.proxies(),
-                self.envoy.said()
+                self.follower.said()
             ),
-        }
-        let bundle = state.bundle(self.proxy);
-        let runs = self
-            .envoy
-            .until(dump::PATH, |dump| dump::difference(dump, &bundle))
-            .await;
-        if let Err(wrong) = runs {
-            panic!("{}: {wrong}\n{}", state.name, self.envoy.said());
         }
     }
 
     async fn stop(self) {
-        let rejected = self.envoy.until("/stats?filter=(rejected|create_failure)$", |stats| {
-            let bad: Vec<_> = stats.lines().filter(|line| !line.ends_with(": 0")).collect();
-            if bad.is_empty() { Ok(()) } else { Err(bad.join(", ")) }
-        });
-        rejected.await.unwrap();
-        self.envoy.stop().await;
+        self.follower.stop().await;
         self.control.shutdown().await;
-        self.agent.shutdown().await;
     }
 }
 

@@ -13,16 +13,20 @@ mod binary;
 mod documents;
 mod dump;
 mod examples;
+mod follower;
 mod follows;
 mod identity;
+mod log;
 mod namespace;
 mod running;
+mod survives;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let envoy = binary::envoy().is_some();
     let network = envoy && !arguments.list && namespace::entered();
-    let (documents, follows) = (documents::trials(), follows::trials());
+    let documents = documents::trials();
+    let follows: Vec<_> = follows::trials().into_iter().chain(survives::trials()).collect();
     if !envoy {
         let number = documents.len() + follows.len();
         eprintln!(
@@ -35,6 +39,7 @@ fn main() -> ExitCode {
         );
     }
     let mut trials = documents::own_trials();
+    trials.extend(log::trials());
     trials.extend(documents.into_iter().map(|trial| trial.with_ignored_flag(!envoy)));
     trials.extend(follows.into_iter().map(|trial| trial.with_ignored_flag(!network)));
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -46,4 +51,9 @@ fn trial(name: impl Into<String>, run: impl FnOnce() + Send + 'static) -> Trial 
         run();
         Ok(())
     })
+}
+
+fn block_on(test: impl Future<Output = ()>) {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(1).enable_all().build().unwrap().block_on(test);
 }

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::binary::{LOG_FORMAT, envoy, is_complaint};
+use crate::{binary::envoy, log};
 
 /// How long anything may take, on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -42,7 +42,7 @@ impl Envoy {
         fs::write(path("bootstrap.json"), document.to_string()).unwrap();
         let mut child = Command::new(envoy().unwrap())
             .args(["--disable-hot-restart", "--concurrency", "1", "-l", "info"])
-            .args(["--log-format", LOG_FORMAT, "--drain-time-s", "1"])
+            .args(["--log-format", log::FORMAT, "--drain-time-s", "1"])
             .arg("-c")
             .arg(path("bootstrap.json"))
             .arg("--admin-address-path")
@@ -65,16 +65,12 @@ impl Envoy {
         }
     }
 
-    /// What Envoy has said that is worth a warning since this was last asked.
-    pub(crate) fn complaints(&mut self) -> Vec<String> {
+    /// What Envoy has said since this was last asked.
+    pub(crate) fn fresh(&mut self) -> String {
         let log = fs::read(&self.log).unwrap();
         let fresh = String::from_utf8_lossy(&log[self.read..]).into_owned();
         self.read = log.len();
         fresh
-            .lines()
-            .filter(|line| is_complaint(line))
-            .map(str::to_owned)
-            .collect()
     }
 
     /// All it has said since it told what it is made of.
