@@ -124,8 +124,8 @@ fn mistaken() -> [(String, &'static str); 3] {
         ),
         (BOOTSTRAP.replace("id: router", "idd: router"), "'idd'"),
         (
-            BOOTSTRAP.replace("cluster: site", "cluster: \"\""),
-            "typed_config.cluster",
+            BOOTSTRAP.replace("port_value: 0", "port_value: 70000"),
+            "static_resources.listeners[0].address.socket_address.port_value: 70000",
         ),
     ]
 }

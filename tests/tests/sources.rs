@@ -5,7 +5,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -20,11 +20,12 @@ use mesh::{
     bundle::Bundle,
     xds::{Resource, ResourceType, file::Contents},
 };
+use sallyport::lab::pki::MeshCa;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    net::{TcpStream, UnixListener},
     sync::watch,
     time::timeout,
 };
@@ -136,9 +137,21 @@ impl Files {
     }
 }
 
+fn socket(address: SocketAddr) -> Value {
+    json!({"socket_address": {"address": address.ip(), "port_value": address.port()}})
+}
+
 /// A gateway and what it follows; its bootstrap has `more`.
 async fn gateway(server: &Server, api: &str, more: Value) -> (Handle, Following) {
-    let address = server.address();
+    let bootstrap = bootstrap(&socket(server.address()), &Value::Null, api, &more);
+    let plan = Plan::read(&bootstrap.to_string(), None).unwrap();
+    let handle = Gateway::start(plan.settings).await.unwrap();
+    let following = handle.follow(plan.control.unwrap()).unwrap();
+    (handle, following)
+}
+
+/// Of a gateway that follows the control plane at an address, with this transport socket.
+fn bootstrap(address: &Value, transport: &Value, api: &str, more: &Value) -> Value {
     let mut bootstrap = json!({
         "node": {"id": NODE, "cluster": "egress"},
         "dynamic_resources": {"ads_config": {
@@ -153,9 +166,8 @@ async fn gateway(server: &Server, api: &str, more: Value) -> (Handle, Following)
                 "@type": format!("{TYPE}envoy.extensions.upstreams.http.v3.HttpProtocolOptions"),
                 "explicit_http_config": {"http2_protocol_options": {}},
             }},
-            "load_assignment": {"cluster_name": "control", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {
-                "socket_address": {"address": address.ip(), "port_value": address.port()},
-            }}}]}]},
+            "transport_socket": transport,
+            "load_assignment": {"cluster_name": "control", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]},
         }]},
     });
     for (section, fields) in more.as_object().unwrap() {
@@ -163,10 +175,7 @@ async fn gateway(server: &Server, api: &str, more: Value) -> (Handle, Following)
             bootstrap[section][field] = value.clone();
         }
     }
-    let plan = Plan::read(&bootstrap.to_string(), None).unwrap();
-    let handle = Gateway::start(plan.settings).await.unwrap();
-    let following = handle.follow(plan.control.unwrap()).unwrap();
-    (handle, following)
+    bootstrap
 }
 
 /// Waits until a listener answers with `says`.
@@ -270,6 +279,77 @@ async fn listeners_of_files_move_from_one_route_configuration_of_the_control_pla
         generations.send_replace(generation(3, bundle(&[], &both)));
         answers(&gateway, "local", "second").await;
     }
+}
+
+/// What a gateway shows to, and wants of, the control plane `name`.
+fn tls(directory: &Path, name: &str) -> Value {
+    let file = |name: &str| json!({"filename": directory.join(name)});
+    json!({"name": "tls", "typed_config": {
+        "@type": format!("{TYPE}envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"),
+        "common_tls_context": {
+            "tls_certificates": [{"certificate_chain": file("cert-chain.pem"), "private_key": file("key.pem")}],
+            "validation_context": {
+                "trusted_ca": file("root-cert.pem"),
+                "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": {"exact": name}}],
+            },
+        },
+    }})
+}
+
+#[tokio::test]
+async fn certificates_for_the_control_plane_are_those_of_the_bootstrap() {
+    let ca = MeshCa::new("cluster.local").unwrap();
+    let (istiod, own) = (
+        ca.workload("istio-system", "istiod").unwrap(),
+        ca.workload("a", "sa").unwrap(),
+    );
+    let directory = TempDir::new().unwrap();
+    own.identity
+        .load()
+        .save(directory.path(), ca.authority().roots())
+        .unwrap();
+    let (_generations, changes) = watch::channel(generation(
+        1,
+        bundle(&[listener("remote", "r", &over_ads())], &[routes("r", "x")]),
+    ));
+    let server = Server::start(LOOPBACK, Security::MutualTls(istiod.clone()), changes)
+        .await
+        .unwrap();
+    let wants = json!({"dynamic_resources": {"lds_config": over_ads()}});
+    let start = async |name: &str| {
+        let text = bootstrap(&socket(server.address()), &tls(directory.path(), name), BOTH[0], &wants).to_string();
+        let plan = Plan::read(&text, None).unwrap();
+        let handle = Gateway::start(plan.settings).await.unwrap();
+        let following = handle.follow(plan.control.unwrap()).unwrap();
+        (handle, following)
+    };
+    let (gateway, _following) = start(istiod.id().as_str()).await;
+    answers(&gateway, "remote", "x").await;
+
+    let (_gateway, following) = start("spiffe://cluster.local/ns/istio-system/sa/other").await;
+    let mut state = following.state();
+    let failed = timeout(DEADLINE, state.wait_for(|state| state.last_error.is_some())).await;
+    let error = failed.unwrap().unwrap().last_error.clone().unwrap();
+    assert!(error.contains("none of the certificate's names"), "{error}");
+}
+
+#[tokio::test]
+async fn a_control_plane_may_be_behind_a_unix_socket() {
+    let (server, _generations) = serve(bundle(&[listener("remote", "r", &over_ads())], &[routes("r", "x")])).await;
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("xds");
+    let (agent, behind) = (UnixListener::bind(&path).unwrap(), server.address());
+    tokio::spawn(async move {
+        let (mut from, _) = agent.accept().await.unwrap();
+        let mut to = TcpStream::connect(behind).await.unwrap();
+        copy_bidirectional(&mut from, &mut to).await
+    });
+    let wants = json!({"dynamic_resources": {"lds_config": over_ads()}});
+    let text = bootstrap(&json!({"pipe": {"path": path}}), &Value::Null, BOTH[0], &wants).to_string();
+    let plan = Plan::read(&text, None).unwrap();
+    let gateway = Gateway::start(plan.settings).await.unwrap();
+    let _following = gateway.follow(plan.control.unwrap()).unwrap();
+    answers(&gateway, "remote", "x").await;
 }
 
 #[tokio::test]

@@ -93,13 +93,18 @@ impl Files {
         held.map(|(subscription, held)| (Origin::File(subscription.file()), &held.bundle))
     }
 
-    /// Reads those that were not read yet.
+    /// Reads those that were not read yet, or could not be watched.
     pub(super) async fn ensure(&mut self, wanted: BTreeSet<Subscription>) {
         for subscription in wanted {
-            if self.held.contains_key(&subscription) {
-                continue;
-            }
-            let mut held = Held::default();
+            let mut held = match self.held.remove(&subscription) {
+                // A file whose directory was not there is looked for again.
+                Some(held) if !self.directories.contains(subscription.directory()) => held,
+                Some(held) => {
+                    self.held.insert(subscription, held);
+                    continue;
+                }
+                None => Held::default(),
+            };
             if self.held.len() >= MAX_FILES {
                 held.tell(
                     &subscription,

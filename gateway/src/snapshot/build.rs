@@ -73,7 +73,12 @@ impl Builder<'_> {
                 next.routes.insert(key, routes);
             }
         }
-        for settings in desired.listeners.values() {
+        // Those that stay as they are come first: nobody else gets their addresses.
+        let (same, changed): (Vec<_>, Vec<_>) = desired.listeners.values().partition(|settings| {
+            let previous = self.previous.listener(&settings.name);
+            previous.is_some_and(|previous| previous.settings == ***settings)
+        });
+        for settings in same.into_iter().chain(changed) {
             if let Some(listener) = self.listener(settings, &next) {
                 next.insert(listener);
             }

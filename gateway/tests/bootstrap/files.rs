@@ -317,6 +317,27 @@ async fn one_bad_resource_of_a_file_leaves_the_others() {
 }
 
 #[tokio::test]
+async fn a_listener_s_address_is_nobody_else_s() {
+    let mut tree = Tree::new(FORMS[0], 9);
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let at = |mut listener: Value, routes: &str| {
+        listener["address"]["socket_address"]["port_value"] = free.port().into();
+        listener["filter_chains"][0]["filters"][0]["typed_config"]["stat_prefix"] = routes.into();
+        listener
+    };
+    let owner = at(tree.listener("owner"), "owner");
+    tree.write(&[("lds", response(&[owner.clone()]))]);
+    let gateway = Proxy::ours(&tree.bootstrap()).await;
+    gateway.answers("owner", "/version", "200", "one").await;
+    let thief = at(tree.listener("a-thief"), "thief");
+    tree.write(&[("lds", response(&[owner, thief, tree.listener("other")]))]);
+    gateway.answers("other", "/version", "200", "one").await;
+    let Proxy::Ours(handle) = gateway else { unreachable!() };
+    let bound: Vec<_> = handle.bound().into_keys().map(|name| name.to_string()).collect();
+    assert_eq!(bound, ["other", "owner"]);
+}
+
+#[tokio::test]
 async fn a_file_that_is_not_there_keeps_the_gateway_from_starting() {
     for missing in ["lds", "cds", "rds", "eds"] {
         let tree = Tree::new(FORMS[0], 9);

@@ -27,7 +27,7 @@ pub(super) struct Args {
     /// Node's cluster, in place of the bootstrap's
     #[arg(long, value_name = "NAME", conflicts_with_all = CONTROL)]
     service_cluster: Option<String>,
-    /// Serve; or only check the bootstrap and what it names; or serve nobody and end once configured
+    /// Serve; or only check the bootstrap and what it names; or start, and end once configured
     #[arg(long, value_name = "MODE", value_enum, default_value_t)]
     pub(super) mode: Mode,
     /// Threads that serve connections, as --workers; 0 is 1
