@@ -5,6 +5,7 @@
 //! (unknown namespaces, subsets without endpoints): to withhold a policy for a misspelt namespace would open what it closes.
 //! IST0128 and IST0129 are not here: without `caCertificates` a server is verified against the system's roots.
 
+mod advice;
 mod context;
 mod destination_rules;
 mod gateways;
@@ -19,6 +20,7 @@ use context::Context;
 use crate::{
     diag::Diagnostic,
     istio::{self, Objects, Skipped},
+    mesh_config::MeshConfig,
 };
 
 /// The result of looking at a directory.
@@ -32,11 +34,13 @@ pub struct Analysis {
     pub skipped: Vec<Skipped>,
 }
 
-/// Reads a directory (or a file) and checks everything in it. `root_namespace` is where policies for the whole mesh are.
-pub fn analyze(path: &Path, root_namespace: &str) -> Analysis {
+/// Reads a directory (or a file) and checks everything in it, for a mesh with these settings.
+pub fn analyze(path: &Path, mesh: &MeshConfig) -> Analysis {
     let loaded = istio::load(path);
-    let mut diagnostics = loaded.diagnostics;
-    diagnostics.extend(check(&loaded.objects, &Objects::default(), root_namespace));
+    let (mut diagnostics, none) = (loaded.diagnostics, Objects::default());
+    diagnostics.extend(check(&loaded.objects, &none, &mesh.root_namespace));
+    let context = Context::new(&loaded.objects, &none, &mesh.root_namespace);
+    advice::give(&context, mesh, &mut diagnostics);
     diagnostics.sort();
     Analysis {
         diagnostics,

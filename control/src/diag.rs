@@ -120,6 +120,12 @@ codes! {
     DoubleTls = "SP0009",
     /// A kind or version that is not known.
     UnknownKind = "SP0007",
+    /// A Gateway's host may be routed by any namespace.
+    OpenToAnyNamespace = "SP0010",
+    /// A default is stricter here than in Istio.
+    SaferThanIstio = "SP0011",
+    /// A rule names files of a gateway that is somebody else's.
+    ForeignCredentials = "SP0012",
 }
 
 impl Diagnostic {

@@ -71,6 +71,9 @@ pub struct SaferDefaults {
     pub verify_client_trust_domain: bool,
     /// Headers that describe the mesh do not leave it; see [`crate::compile`]. Istio sends them to external sites.
     pub remove_mesh_headers: bool,
+    /// A gateway shows certificates from its own files only for DestinationRules of its own or the root namespace. Istio lets
+    /// whoever owns a destination name any file of the gateway.
+    pub own_credentials_only: bool,
 }
 
 /// The settings as they are written.
@@ -175,6 +178,7 @@ impl Default for SaferDefaults {
             verify_upstream_names: true,
             verify_client_trust_domain: true,
             remove_mesh_headers: true,
+            own_credentials_only: true,
         }
     }
 }

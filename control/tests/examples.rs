@@ -10,8 +10,9 @@ use std::{
 use control::{
     analyze::analyze,
     applied::Applied,
-    diag::Diagnostic,
+    diag::{Diagnostic, Severity},
     istio::{Objects, load},
+    mesh_config::MeshConfig,
 };
 
 const ROOT_NAMESPACE: &str = "istio-system";
@@ -55,17 +56,46 @@ fn found(diagnostic: &Diagnostic) -> String {
     format!("{} {object} {field} line {line}", diagnostic.code)
 }
 
+/// What is wrong or looks it: everything but notes.
+fn mistakes(diagnostics: &[Diagnostic]) -> impl Iterator<Item = &Diagnostic> {
+    diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.severity != Severity::Info)
+}
+
 fn all_found(diagnostics: &[Diagnostic]) -> Vec<String> {
-    let mut all: Vec<_> = diagnostics.iter().map(found).collect();
+    let mut all: Vec<_> = mistakes(diagnostics).map(found).collect();
     all.sort();
     all
 }
 
 #[test]
 fn the_tutorial_has_no_finding() {
-    let analysis = analyze(&examples("tutorial"), ROOT_NAMESPACE);
+    let analysis = analyze(&examples("tutorial"), &MeshConfig::default());
     assert_eq!(all_found(&analysis.diagnostics), Vec::<String>::new());
     assert!(analysis.objects > 20);
+}
+
+/// Where a default is stricter than Istio's, and where the tutorial leaves a door open that it need not.
+#[test]
+fn the_tutorial_is_told_where_it_means_more_or_less_than_it_says() {
+    let notes = |mesh: &str| {
+        let analysis = analyze(&examples("tutorial"), &MeshConfig::parse(mesh).unwrap());
+        let notes = analysis.diagnostics.iter().filter(|one| one.severity == Severity::Info);
+        let text = |note: &Diagnostic| format!("{} {}: {}", note.code, note.field, note.message);
+        notes.map(text).collect::<Vec<_>>()
+    };
+    let open = [
+        "SP0010 spec.servers[0].hosts[0]: a VirtualService of any namespace may route * here; istio-egress/* would keep it to this one",
+        "SP0010 spec.servers[1].hosts[0]: a VirtualService of any namespace may route * here; istio-egress/* would keep it to this one",
+    ];
+    let members = "SP0011 spec.servers[0].tls: only identities of cluster.local are let in; Istio lets in whoever has a certificate \
+                   of the mesh's roots";
+    let name = "SP0011 spec.subsets[0].trafficPolicy.portLevelSettings[0].tls.sni: the server's certificate must be for example.com; \
+                Istio checks only who issued it";
+    assert_eq!(notes("{}"), [open[0], members, open[1], name]);
+    let as_istio = "saferDefaults: {verifyUpstreamNames: false, verifyClientTrustDomain: false}";
+    assert_eq!(notes(as_istio), open);
 }
 
 #[test]
@@ -77,7 +107,7 @@ fn each_broken_file_has_exactly_its_own_mistakes() {
         for source in [&file, &examples("broken/base.yaml")] {
             fs::copy(source, directory.path().join(source.file_name().unwrap())).unwrap();
         }
-        let analysis = analyze(directory.path(), ROOT_NAMESPACE);
+        let analysis = analyze(directory.path(), &MeshConfig::default());
         assert!(!expected(&file).is_empty(), "{} expects nothing", file.display());
         assert_eq!(all_found(&analysis.diagnostics), expected(&file), "{}", file.display());
     }
@@ -85,7 +115,7 @@ fn each_broken_file_has_exactly_its_own_mistakes() {
 
 #[test]
 fn the_broken_directory_as_a_whole_has_every_mistake() {
-    let analysis = analyze(&examples("broken"), ROOT_NAMESPACE);
+    let analysis = analyze(&examples("broken"), &MeshConfig::default());
     let mut expected: Vec<_> = broken_files().iter().flat_map(|file| expected(file)).collect();
     expected.sort();
     assert_eq!(all_found(&analysis.diagnostics), expected);
@@ -94,14 +124,12 @@ fn the_broken_directory_as_a_whole_has_every_mistake() {
 #[test]
 fn every_finding_is_complete_and_reads_well() {
     let directory = fs::canonicalize(examples("broken")).unwrap();
-    let analysis = analyze(&directory, ROOT_NAMESPACE);
+    let analysis = analyze(&directory, &MeshConfig::default());
     for diagnostic in &analysis.diagnostics {
         assert!(diagnostic.advice.is_some(), "no fix: {diagnostic}");
     }
     let prefix = format!("{}/", directory.display());
-    let report: String = analysis
-        .diagnostics
-        .iter()
+    let report: String = mistakes(&analysis.diagnostics)
         .map(|diagnostic| format!("{diagnostic}\n").replace(&prefix, ""))
         .collect();
     insta::assert_snapshot!(report);
@@ -159,6 +187,6 @@ fn each_step_of_the_tutorial_is_in_force_at_once() {
 
 #[test]
 fn findings_are_the_same_every_time() {
-    let of = || serde_json::to_string(&analyze(&examples("broken"), ROOT_NAMESPACE)).unwrap();
+    let of = || serde_json::to_string(&analyze(&examples("broken"), &MeshConfig::default())).unwrap();
     assert_eq!(of(), of());
 }

@@ -8,6 +8,7 @@ use ::control::{
 };
 use anyhow::ensure;
 
+use super::mesh;
 use crate::terminal::Style;
 
 const EXAMPLES: &str = "\
@@ -28,14 +29,20 @@ pub(super) struct Args {
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
-    /// Namespace whose policies apply to the whole mesh
-    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
-    root_namespace: String,
+    #[command(flatten)]
+    mesh: mesh::Args,
+    /// Namespace whose policies apply to the whole mesh; stands above rootNamespace of --mesh-config [default: istio-system]
+    #[arg(long, value_name = "NAMESPACE")]
+    root_namespace: Option<String>,
 }
 
 pub(super) fn run(args: &Args, out: &mut dyn Write, style: Style) -> anyhow::Result<ExitCode> {
     ensure!(args.path.exists(), "{}: no such file or directory", args.path.display());
-    let analysis = analyze(&args.path, &args.root_namespace);
+    let mut mesh = args.mesh.read()?;
+    if let Some(namespace) = &args.root_namespace {
+        mesh.root_namespace.clone_from(namespace);
+    }
+    let analysis = analyze(&args.path, &mesh);
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &analysis)?;
         writeln!(out)?;
@@ -55,7 +62,7 @@ fn report(args: &Args, analysis: &Analysis, out: &mut dyn Write, style: Style) -
         count(analysis.objects, "object"),
         analysis.skipped.len()
     );
-    if analysis.diagnostics.is_empty() {
+    if analysis.diagnostics.iter().all(|one| one.severity == Severity::Info) {
         let fine = style.good("✔ No validation issues found");
         writeln!(
             out,
@@ -127,7 +134,8 @@ mod tests {
         let args = Args {
             path: directory.path().to_owned(),
             json,
-            root_namespace: "istio-system".to_owned(),
+            mesh: mesh::Args::default(),
+            root_namespace: None,
         };
         let mut out = Vec::new();
         let code = run(&args, &mut out, Style::PLAIN).unwrap();

@@ -41,6 +41,8 @@ pub(super) struct KnownHost<'a> {
     /// Those of them where clients speak TLS themselves.
     pub(super) tls_ports: Vec<Port>,
     pub(super) endpoints: Endpoints<'a>,
+    /// Whether it says which names its certificate may have.
+    pub(super) lists_names: bool,
     exports: Vec<Export>,
 }
 
@@ -103,6 +105,7 @@ impl<'a> Context<'a> {
                         ports: service.ports.iter().map(|port| port.port).collect(),
                         tls_ports: service.ports.iter().filter_map(tls_port_of_service).collect(),
                         endpoints: Endpoints::Selected(&service.selector),
+                        lists_names: false,
                         exports: Service::export_to(&object.metadata),
                     },
                 );
@@ -124,6 +127,7 @@ impl<'a> Context<'a> {
                         } else {
                             Endpoints::Listed(&entry.endpoints)
                         },
+                        lists_names: !entry.subject_alt_names.is_empty(),
                         exports: entry.export_to.clone(),
                     },
                 );
@@ -165,6 +169,14 @@ impl<'a> Context<'a> {
         all.filter(|(_, (_, labels))| selects(selector, labels))
             .map(|(number, _)| number)
             .collect()
+    }
+
+    /// The namespaces of the known workloads that a selector chooses.
+    pub(super) fn namespaces_of<'s>(&'s self, selector: &'s Labels) -> impl Iterator<Item = &'a str> + use<'s, 'a> {
+        let chosen = |workloads: &[(&Service, &Labels)]| workloads.iter().any(|(_, labels)| selects(selector, labels));
+        let all = self.workloads.iter();
+        all.filter(move |(_, workloads)| chosen(workloads))
+            .map(|(namespace, _)| *namespace)
     }
 
     /// The order in which objects that compete prevail.

@@ -76,7 +76,7 @@ fn add_service(
     notes: &mut Notes,
 ) {
     let settings = rules.settings(port.number, None);
-    match build(cx, service, port, settings, None) {
+    match build(cx, service, port, settings, rules.namespace(), None) {
         Ok((cluster, endpoints)) => add(cluster, endpoints, bundle),
         Err(problem) => match rules.first() {
             Some(rule) => notes.problem(
@@ -89,7 +89,7 @@ fn add_service(
     }
     for defined in rules.subsets() {
         let settings = rules.settings(port.number, Some(defined.subset));
-        match build(cx, service, port, settings, Some(defined.subset)) {
+        match build(cx, service, port, settings, rules.namespace(), Some(defined.subset)) {
             Ok((cluster, endpoints)) => add(cluster, endpoints, bundle),
             Err(problem) => {
                 let spec = FieldPath::ROOT.field("spec");
@@ -112,6 +112,7 @@ fn build(
     service: &Service,
     port: &ServicePort,
     settings: Settings<'_>,
+    rules_of: Option<&str>,
     subset: Option<&Subset>,
 ) -> Result<(Cluster, Option<Endpoints>), Problem> {
     let subset_name = subset.map_or("", |subset| subset.name.as_str());
@@ -123,6 +124,7 @@ fn build(
         subset: subset_name,
         http,
         carries_requests: port.protocol.is_http(),
+        rules_of,
     };
     let ClusterTls {
         tls,

@@ -37,6 +37,8 @@ pub(super) struct ClusterOf<'a> {
     pub(super) http: UpstreamHttp,
     /// Whether requests are sent, or bytes.
     pub(super) carries_requests: bool,
+    /// The namespace of the rules that apply, if any do.
+    pub(super) rules_of: Option<&'a str>,
 }
 
 /// The workload's own certificate, by the name the identity agent serves it under.
@@ -55,7 +57,7 @@ pub(super) fn towards(cx: Context<'_>, rule: Option<&ClientTls>, of: ClusterOf<'
         ClientTlsMode::Disable => Ok(ClusterTls::default()),
         ClientTlsMode::Simple => Ok(origination(cx, rule, of, None)),
         ClientTlsMode::Mutual => {
-            let certificate = own_files(rule)?;
+            let certificate = own_files(cx, rule, of)?;
             Ok(origination(cx, rule, of, Some(certificate)))
         }
         ClientTlsMode::IstioMutual => Ok(ClusterTls {
@@ -93,7 +95,15 @@ pub(super) fn san(name: &str) -> SanMatcher {
     }
 }
 
-fn own_files(rule: &ClientTls) -> Result<CertificateSource, Problem> {
+fn own_files(cx: Context<'_>, rule: &ClientTls, of: ClusterOf<'_>) -> Result<CertificateSource, Problem> {
+    let own = [&cx.node.namespace, &cx.mesh.root_namespace];
+    let foreign = of.rules_of.filter(|namespace| !own.iter().any(|own| own == namespace));
+    if let Some(namespace) = foreign.filter(|_| cx.is_gateway() && cx.mesh.safer_defaults.own_credentials_only) {
+        return Err(Problem::invalid(
+            format!("a gateway's own files are not for a rule of namespace {namespace}"),
+            "move the rule to the gateway's namespace; saferDefaults.ownCredentialsOnly: false does as Istio does",
+        ));
+    }
     if rule.client_certificate.is_empty() || rule.private_key.is_empty() {
         return Err(Problem::invalid(
             "mode MUTUAL needs clientCertificate and privateKey",

@@ -40,6 +40,11 @@ impl<'a> Report<'a> {
         self.push(Severity::Warning, code, path, message.into(), advice);
     }
 
+    /// In order, and worth knowing.
+    pub(crate) fn note(&mut self, code: Code, path: &FieldPath<'_>, message: impl Into<String>, advice: &str) {
+        self.push(Severity::Info, code, path, message.into(), advice);
+    }
+
     pub(crate) fn into_diagnostics(self) -> Vec<Diagnostic> {
         self.diagnostics
     }

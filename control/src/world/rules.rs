@@ -37,6 +37,11 @@ impl<'w> Rules<'w> {
         Self { rules }
     }
 
+    /// Whose they are: rules that apply together are of one namespace.
+    pub fn namespace(&self) -> Option<&'w str> {
+        self.rules.first().map(|rule| rule.object().namespace())
+    }
+
     /// The rule whose traffic policy counts for the whole host.
     pub fn first(&self) -> Option<&'w Of<DestinationRule>> {
         self.rules.iter().copied().find(|rule| rule.traffic_policy.is_some())

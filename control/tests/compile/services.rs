@@ -595,3 +595,33 @@ fn a_gateway_that_does_not_do_what_a_peer_authentication_says_is_reported() {
     );
     check("{selector: {matchLabels: {istio: other}}, mtls: {mode: STRICT}}", &[]);
 }
+
+/// A site of team-x's, and a rule of the same namespace that names files.
+const PARTNER: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: partner, namespace: team-x}
+spec: {hosts: [partner.example.com], ports: [{number: 443, name: tls, protocol: TLS}], resolution: DNS}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: partner, namespace: NAMESPACE}
+spec: {host: partner.example.com, trafficPolicy: {tls: {mode: MUTUAL, sni: partner.example.com, clientCertificate: /c, privateKey: /k}}}
+";
+
+#[test]
+fn a_gateway_s_files_are_for_rules_of_its_own_or_the_root_namespace() {
+    let connects = |namespace: &str, mesh: &str| {
+        let (bundle, notes) = build_with(&text(&PARTNER.replace("NAMESPACE", namespace)), &gateway(), mesh);
+        let name = mesh::ClusterName::parse("outbound|443||partner.example.com").unwrap();
+        assert_eq!(notes.is_empty(), bundle.clusters.contains_key(&name), "{notes:#?}");
+        notes.is_empty()
+    };
+    assert!(connects("istio-egress", "{}"));
+    assert!(connects("istio-system", "{}"));
+    assert!(!connects("team-x", "{}"));
+    assert!(connects(
+        "team-x",
+        r#"{"saferDefaults": {"ownCredentialsOnly": false}}"#
+    ));
+}
