@@ -110,6 +110,8 @@ pub(crate) struct AccessRecord {
     loggers: Arc<Loggers>,
     connection: Arc<Connection>,
     started: Moment,
+    /// `%DOWNSTREAM_REMOTE_ADDRESS%`: the peer, or whom a trusted proxy says it speaks for.
+    remote: SocketAddr,
     kind: Kind,
     /// Body (HTTP) or payload (TCP) bytes from the client.
     pub(crate) bytes_received: u64,
@@ -186,6 +188,8 @@ pub(crate) struct RequestView<'a> {
     pub(crate) path: &'a str,
     /// `:scheme`.
     pub(crate) scheme: &'a str,
+    /// The client, which a trusted proxy may have told us; without a port then.
+    pub(crate) client: SocketAddr,
     /// `%PROTOCOL%`: `HTTP/1.1`, `HTTP/2`.
     pub(crate) protocol: &'static str,
     /// The rest.
@@ -220,6 +224,7 @@ impl AccessRecord {
     fn new(loggers: Arc<Loggers>, connection: Arc<Connection>, started: Moment, kind: Kind) -> Self {
         Self {
             loggers,
+            remote: connection.remote,
             connection,
             started,
             kind,
@@ -248,6 +253,7 @@ impl AccessRecord {
     pub(crate) fn request(&mut self, view: &RequestView<'_>) {
         let Kind::Http(http) = &mut self.kind else { return };
         http.protocol = view.protocol;
+        self.remote = view.client;
         let text = |value: &str| (!value.is_empty()).then(|| HeaderValue::from_str(value).ok()).flatten();
         let value = |field: &RequestField| match field {
             RequestField::Method => text(view.method),

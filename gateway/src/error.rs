@@ -90,14 +90,20 @@ pub(crate) enum BadRequest {
     LengthAndChunked,
     /// A transfer coding other than `chunked`.
     TransferEncoding,
-    /// A control character in a value.
+    /// A control character in the head.
     Characters,
+    /// `connection` names too many headers, or one that only we may remove.
+    ConnectionHeader,
     /// The header block is too large.
     HeadersTooLarge,
     /// Too many header lines.
     TooManyHeaders,
     /// The authority is not `host[:port]`.
     Authority,
+    /// An absolute target of another scheme than http and https.
+    Scheme,
+    /// A target that is neither a path nor a URL.
+    Target,
     /// An absolute https target on a plaintext connection.
     HttpsOnPlaintext,
     /// A header name has an underscore, which is configured to be refused.
@@ -106,8 +112,10 @@ pub(crate) enum BadRequest {
     MissingHost,
     /// The path cannot be normalised.
     Path,
-    /// `OPTIONS *` and the like.
+    /// `OPTIONS *` and other targets that do not begin with a slash.
     AsteriskPath,
+    /// QUERY without `content-type` (RFC 10008).
+    QueryContent,
     /// An upgrade that is not enabled.
     Upgrade,
     /// An HTTP/2 stream broke the protocol.
@@ -307,13 +315,16 @@ impl BadRequest {
             | Self::LengthAndChunked
             | Self::TransferEncoding
             | Self::Characters
+            | Self::ConnectionHeader
             | Self::HeadersTooLarge
             | Self::TooManyHeaders
             | Self::Authority
+            | Self::Scheme
+            | Self::Target
             | Self::HttpsOnPlaintext
             | Self::Underscore
             | Self::Http2 => Some(Flag::Dpe),
-            Self::MissingHost | Self::Path | Self::AsteriskPath | Self::Upgrade => None,
+            Self::MissingHost | Self::Path | Self::AsteriskPath | Self::QueryContent | Self::Upgrade => None,
         }
     }
 
@@ -324,14 +335,18 @@ impl BadRequest {
             Self::LengthAndChunked => "http1.content_length_and_chunked_not_allowed",
             Self::TransferEncoding => "http1.invalid_transfer_encoding",
             Self::Characters => "http1.invalid_characters",
+            Self::ConnectionHeader => "http1.connection_header_rejected",
             Self::HeadersTooLarge => "http1.headers_too_large",
             Self::TooManyHeaders => "http1.too_many_headers",
             Self::Authority => "http.invalid_authority",
+            Self::Scheme => "http1.invalid_scheme",
+            Self::Target => "http1.invalid_url",
             Self::HttpsOnPlaintext => "http1.https_url_on_plaintext_connection",
             Self::Underscore => "http1.unexpected_underscore",
             Self::MissingHost => "missing_host_header",
             Self::Path => "path_normalization_failed",
             Self::AsteriskPath => "absolute_path_rejected",
+            Self::QueryContent => "query_missing_content_type",
             Self::Upgrade => "upgrade_failed",
             Self::Http2 => "http2.violation.of.messaging.rule",
         }
@@ -347,10 +362,14 @@ impl BadRequest {
             Self::Codec
             | Self::LengthAndChunked
             | Self::Characters
+            | Self::ConnectionHeader
             | Self::Authority
+            | Self::Scheme
+            | Self::Target
             | Self::Underscore
             | Self::MissingHost
             | Self::Path
+            | Self::QueryContent
             | Self::Http2 => StatusCode::BAD_REQUEST,
         }
     }

@@ -9,6 +9,7 @@ mod forwarded;
 mod guard;
 mod head;
 mod hop;
+mod lines;
 mod path;
 mod reply;
 mod retry;
@@ -136,7 +137,11 @@ async fn serve_request(session: &Rc<Session>, request: Request<Incoming>) -> Res
         Err(error) => {
             trail.error(&error);
             let reply = reply::refuse(&error, trail.was_retried(), client, &context.chain.settings);
-            trail.local(reply)
+            if error.status().is_some() {
+                trail.local(reply)
+            } else {
+                trail.unheard(reply)
+            }
         }
     }
 }
@@ -163,9 +168,9 @@ async fn answer(
     let switch = upgrade::take(&mut parts);
     let mut head = Head::read(parts, &context.session.conn, &context.chain.settings).map_err(ProxyError::Request)?;
     *client = Client::of(&head);
-    let sanitized = head.sanitize(&context.edge());
+    let sanitized = context.session.misread().and_then(|()| head.sanitize(&context.edge()));
     trail.request(&head);
-    if let Err(refusal) = sanitized.and_then(|()| context.session.misread()) {
+    if let Err(refusal) = sanitized {
         return refuse_head(refusal, trail, *client, &context.chain.settings);
     }
     let resolved = context.resolve(&head, trail);
@@ -281,7 +286,7 @@ impl Facts for RequestFacts<'_> {
     }
 
     fn remote_ip(&self) -> IpAddr {
-        self.head.client_ip
+        self.head.client.ip()
     }
 
     fn destination(&self) -> (IpAddr, u16) {

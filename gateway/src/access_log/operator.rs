@@ -63,6 +63,8 @@ pub(super) enum Operator {
     UpstreamAttempts,
     UpstreamFailure,
     DownstreamAddress(Side, Part),
+    /// `DOWNSTREAM_DIRECT_REMOTE_…`: the peer, whoever it speaks for.
+    DownstreamPeer(Part),
     Sni,
     RouteName,
     FilterChainName,
@@ -81,7 +83,7 @@ pub(super) enum Operator {
 }
 
 /// Which end of a connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Local,
     Remote,
@@ -282,7 +284,8 @@ impl Operator {
             Self::UpstreamAttempts => Value::Number(upstream.attempts.into()),
             Self::UpstreamFailure => upstream.failure.as_deref().map_or(Value::Missing, Value::Joined),
             Self::DownstreamAddress(Side::Local, part) => address_value(Some(connection.local), *part),
-            Self::DownstreamAddress(Side::Remote, part) => address_value(Some(connection.remote), *part),
+            Self::DownstreamAddress(Side::Remote, part) => address_value(Some(record.remote), *part),
+            Self::DownstreamPeer(part) => address_value(Some(connection.remote), *part),
             Self::Sni => text(connection.sni.as_ref().map(mesh::host::Sni::as_str)),
             Self::RouteName => text(record.route.as_deref()),
             Self::FilterChainName => text(connection.chain_name.as_deref()),
@@ -444,9 +447,10 @@ fn metadata(parameter: &str) -> Operator {
 
 /// The `{UP,DOWN}STREAM_…_{LOCAL,REMOTE}_{ADDRESS,PORT}…` family.
 fn address(name: &str, parameter: &str) -> Option<Result<Operator, String>> {
+    let direct = name.strip_prefix("DOWNSTREAM_DIRECT_");
     let (upstream, rest) = match name.split_once('_')? {
         ("UPSTREAM", rest) => (true, rest),
-        ("DOWNSTREAM", rest) => (false, rest.strip_prefix("DIRECT_").unwrap_or(rest)),
+        ("DOWNSTREAM", rest) => (false, direct.unwrap_or(rest)),
         _ => return None,
     };
     let (side, rest) = match rest.split_once('_')? {
@@ -464,7 +468,9 @@ fn address(name: &str, parameter: &str) -> Option<Result<Operator, String>> {
         },
         _ => return None,
     };
-    Some(Ok(if upstream {
+    Some(Ok(if direct.is_some() && side == Side::Remote {
+        Operator::DownstreamPeer(part)
+    } else if upstream {
         Operator::UpstreamAddress(side, part)
     } else {
         Operator::DownstreamAddress(side, part)

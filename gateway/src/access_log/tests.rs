@@ -78,6 +78,7 @@ async fn request(loggers: Arc<Loggers>) -> AccessRecord {
         authority: "example.com",
         path: "/?q=%20",
         scheme: "https",
+        client: address("10.1.0.17:44404"),
         protocol: "HTTP/2",
         headers: &headers(&[
             ("x-forwarded-for", "10.1.0.17"),

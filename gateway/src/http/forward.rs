@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{self, HOST},
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
@@ -17,7 +17,7 @@ use super::{
     Answer, Context, Resolved,
     body::{Download, RequestBody, Upload},
     head::Head,
-    hop,
+    hop, lines,
     retry::{Decision, Retries},
     rewrite,
     timers::Timers,
@@ -36,6 +36,14 @@ use crate::{
     },
 };
 
+/// Methods whose requests have no body unless they say so (RFC 9110 section 9.3).
+const BODYLESS: [Method; 5] = [
+    Method::GET,
+    Method::HEAD,
+    Method::DELETE,
+    Method::CONNECT,
+    Method::TRACE,
+];
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
@@ -260,6 +268,7 @@ impl<'a> Exchange<'a> {
         }
         let (mut parts, incoming) = attempt.response.into_parts();
         hop::strip(&mut parts.headers, parts.version);
+        lines::join_response(&mut parts.headers);
         parts.version = self.client;
         self.rewrite(&mut parts.headers, attempt.took);
         if declined_upgrade {
@@ -338,9 +347,11 @@ fn outbound(head: Head, http2: bool, has_body: bool) -> Result<Parts, ProxyError
         upgrade,
         ..
     } = head;
-    if !has_body && headers.contains_key(header::CONTENT_LENGTH) {
-        // A route can write any header. A length that nothing follows would make the upstream take the next request on the
-        // connection, which may be somebody else's, for this one's body.
+    let says_length = headers.contains_key(header::CONTENT_LENGTH);
+    let may_have_body = !http2 && upgrade.is_none() && !BODYLESS.contains(&method);
+    if !has_body && (says_length || may_have_body) {
+        // Many servers want a length where a body could be. A route can write any header, and a length that nothing follows
+        // would make the upstream take the next request on the connection, which may be somebody else's, for this one's body.
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));

@@ -3,7 +3,11 @@
 //! At an edge (`use_remote_address`) nothing of this is believed. Since Envoy 1.33 no address is internal unless configured
 //! so, and we have no way to configure it: every request is external.
 
-use std::{cell::RefCell, fmt::Write, net::IpAddr};
+use std::{
+    cell::RefCell,
+    fmt::Write,
+    net::{IpAddr, SocketAddr},
+};
 
 use certs::Certificate;
 use http::{HeaderMap, HeaderName, HeaderValue, uri::Scheme};
@@ -11,7 +15,10 @@ use mesh::listener::{ClientCertDetails, ForwardClientCert, Http};
 use rand::{RngExt, rngs::SmallRng};
 use uuid::Builder;
 
-use super::head::{Head, joined};
+use super::{
+    head::{Head, joined},
+    lines,
+};
 use crate::connection::{Connection, Peer};
 
 /// What is needed to speak for ourselves.
@@ -34,7 +41,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 
 /// Envoy's instructions to itself, which an external client may not give.
-const INTERNAL: [HeaderName; 16] = [
+const INTERNAL: [HeaderName; 14] = [
     HeaderName::from_static("x-envoy-internal"),
     HeaderName::from_static("x-envoy-retry-on"),
     HeaderName::from_static("x-envoy-retry-grpc-on"),
@@ -49,11 +56,11 @@ const INTERNAL: [HeaderName; 16] = [
     HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
     HeaderName::from_static("x-envoy-retriable-status-codes"),
     HeaderName::from_static("x-envoy-retriable-header-names"),
-    HeaderName::from_static("x-envoy-original-path"),
-    HeaderName::from_static("x-envoy-original-host"),
 ];
 /// Those which only an edge drops.
-const EDGE_ONLY: [HeaderName; 4] = [
+const EDGE_ONLY: [HeaderName; 6] = [
+    HeaderName::from_static("x-envoy-original-path"),
+    HeaderName::from_static("x-envoy-original-host"),
     HeaderName::from_static("x-envoy-decorator-operation"),
     HeaderName::from_static("x-envoy-downstream-service-cluster"),
     HeaderName::from_static("x-envoy-downstream-service-node"),
@@ -87,10 +94,12 @@ fn client_address(head: &mut Head, edge: &Edge<'_>) {
     let hops = usize::try_from(edge.settings.xff_trusted_hops).unwrap_or(usize::MAX);
     let is_edge = edge.settings.use_remote_address;
     let from_right = if is_edge { hops } else { hops.saturating_add(1) };
-    head.client_ip = forwarded_hop(&head.headers, from_right).unwrap_or(peer);
+    if let Some(told) = forwarded_hop(&head.headers, from_right) {
+        head.client = SocketAddr::new(told, 0);
+    }
     if is_edge {
         append_forwarded_for(&mut head.headers, peer);
-        if let Ok(address) = HeaderValue::from_str(&head.client_ip.to_string()) {
+        if let Ok(address) = HeaderValue::from_str(&head.client.ip().to_string()) {
             head.headers.insert(EXTERNAL_ADDRESS, address);
         }
     }
@@ -116,8 +125,9 @@ fn append_forwarded_for(headers: &mut HeaderMap, peer: IpAddr) {
 fn forwarded_proto(head: &mut Head, edge: &Edge<'_>) {
     let trusted = !edge.settings.use_remote_address || edge.settings.xff_trusted_hops > 0;
     match head.headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes) {
-        Some(b"https") if trusted => head.scheme = Scheme::HTTPS,
-        Some(b"http") if trusted => head.scheme = Scheme::HTTP,
+        Some(told) if trusted && told.eq_ignore_ascii_case(b"https") => head.scheme = Scheme::HTTPS,
+        Some(told) if trusted && told.eq_ignore_ascii_case(b"http") => head.scheme = Scheme::HTTP,
+        Some(_) if trusted => {}
         _ => {
             let tls = edge.conn.tls.is_some();
             head.headers.insert(
@@ -131,7 +141,8 @@ fn forwarded_proto(head: &mut Head, edge: &Edge<'_>) {
 fn request_id(headers: &mut HeaderMap, edge: &Edge<'_>) {
     let settings = edge.settings;
     let keep = !settings.use_remote_address || settings.preserve_external_request_id;
-    if settings.generate_request_id == Some(false) || (keep && headers.contains_key(REQUEST_ID)) {
+    let has_id = headers.get(REQUEST_ID).is_some_and(|id| !id.is_empty());
+    if settings.generate_request_id == Some(false) || (keep && has_id) {
         return;
     }
     let id = Builder::from_random_bytes(edge.rng.borrow_mut().random()).into_uuid();
@@ -149,6 +160,7 @@ fn client_certificate(headers: &mut HeaderMap, edge: &Edge<'_>) {
         ForwardClientCert::AppendForward(details) if mtls => {
             if let Some(value) = edge.client_cert.of(edge.conn, details) {
                 headers.append(FORWARDED_CLIENT_CERT, value);
+                lines::join(headers, &FORWARDED_CLIENT_CERT);
             }
         }
         ForwardClientCert::SanitizeSet(details) if mtls => {

@@ -6,7 +6,7 @@
 //!
 //! Invariant: after [`Head::sanitize`] no header speaks for us that we did not write.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::{borrow::Cow, net::SocketAddr};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
@@ -19,6 +19,7 @@ use mesh::listener::{Http, Underscores};
 use super::{
     forwarded,
     hop::{self, Upgrade},
+    lines,
     path::{Normalized, PathRules},
 };
 use crate::{access_log::RequestView, connection::Connection, error::BadRequest};
@@ -38,8 +39,8 @@ pub(crate) struct Head {
     pub(crate) upgrade: Option<Upgrade>,
     /// `https` if the client used TLS, as far as we know.
     pub(crate) scheme: Scheme,
-    /// The client's address, which a trusted proxy may have told us.
-    pub(crate) client_ip: IpAddr,
+    /// The client, which a trusted proxy may have told us; without a port then.
+    pub(crate) client: SocketAddr,
 }
 
 /// Why a head is not served.
@@ -65,11 +66,12 @@ impl Head {
             ..
         } = parts;
         if version < Version::HTTP_2 {
-            check_absolute(&uri, conn.tls.is_some(), settings)?;
+            check_target(&uri, &method, conn.tls.is_some(), settings)?;
+            hop::check_nominated(&headers)?;
         }
         check_count(&headers, settings)?;
         check_underscores(&mut headers, settings)?;
-        let authority = authority(&uri, &mut headers)?;
+        let authority = authority(&uri, version, &mut headers)?;
         let is_connect = method == Method::CONNECT;
         Ok(Self {
             target: uri.into_parts().path_and_query.filter(|_| !is_connect),
@@ -83,7 +85,7 @@ impl Head {
             } else {
                 Scheme::HTTP
             },
-            client_ip: conn.remote.ip(),
+            client: conn.remote,
         })
     }
 
@@ -100,9 +102,10 @@ impl Head {
             return Err(Refusal::Error(BadRequest::MissingHost));
         }
         self.normalize_path(settings)?;
-        if self.version >= Version::HTTP_2 {
-            join_cookies(&mut self.headers);
+        if self.method.as_str() == "QUERY" && !self.headers.contains_key(header::CONTENT_TYPE) {
+            return Err(Refusal::Error(BadRequest::QueryContent));
         }
+        lines::join_request(&mut self.headers, self.version);
         if !settings.proxy_100_continue {
             self.headers.remove(header::EXPECT);
         }
@@ -112,7 +115,7 @@ impl Head {
 
     fn normalize_path(&mut self, settings: &Http) -> Result<(), Refusal> {
         let Some(target) = &self.target else { return Ok(()) };
-        if target.as_str() == "*" {
+        if !target.as_str().starts_with('/') {
             return Err(Refusal::Error(BadRequest::AsteriskPath));
         }
         let rules = PathRules {
@@ -182,6 +185,7 @@ impl Head {
             authority: self.authority(),
             path: self.path_and_query(),
             scheme: self.scheme.as_str(),
+            client: self.client,
             protocol: protocol(self.version),
             headers: &self.headers,
         }
@@ -226,13 +230,16 @@ pub(crate) fn joined<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, s
     Some(text)
 }
 
-fn check_absolute(uri: &Uri, tls: bool, settings: &Http) -> Result<(), BadRequest> {
+/// RFC 9112 section 3.2, of which CONNECT alone uses the authority form and OPTIONS alone the asterisk.
+fn check_target(uri: &Uri, method: &Method, tls: bool, settings: &Http) -> Result<(), BadRequest> {
     match uri.scheme() {
+        None if uri.path() == "*" && *method != Method::OPTIONS => Err(BadRequest::Target),
+        None if uri.authority().is_some() && *method != Method::CONNECT => Err(BadRequest::Codec),
         None => Ok(()),
-        Some(_) if settings.allow_absolute_url == Some(false) => Err(BadRequest::Codec),
+        Some(_) if settings.allow_absolute_url == Some(false) => Err(BadRequest::AsteriskPath),
         Some(scheme) if *scheme == Scheme::HTTPS && !tls => Err(BadRequest::HttpsOnPlaintext),
         Some(scheme) if *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS => Ok(()),
-        Some(_) => Err(BadRequest::Codec),
+        Some(_) => Err(BadRequest::Scheme),
     }
 }
 
@@ -264,11 +271,15 @@ fn check_underscores(headers: &mut HeaderMap, settings: &Http) -> Result<(), Bad
 }
 
 /// The target's authority wins over `host` lines, of which several become one.
-fn authority(uri: &Uri, headers: &mut HeaderMap) -> Result<HeaderValue, BadRequest> {
+fn authority(uri: &Uri, version: Version, headers: &mut HeaderMap) -> Result<HeaderValue, BadRequest> {
     let value = match uri.authority() {
         Some(authority) => {
             headers.remove(HOST);
-            HeaderValue::from_str(authority.as_str()).map_err(|_| BadRequest::Authority)?
+            let is_url = version < Version::HTTP_2 && uri.scheme().is_some();
+            let text = authority.as_str();
+            // Who asks is not a part of whom is asked (RFC 9110 section 4.2.4).
+            let host = text.rsplit_once('@').filter(|_| is_url).map_or(text, |(_, host)| host);
+            HeaderValue::from_str(host).map_err(|_| BadRequest::Authority)?
         }
         None if headers.get_all(HOST).iter().nth(1).is_some() => {
             let text = joined(headers, HOST.as_str()).unwrap_or_default().into_owned();
@@ -287,21 +298,6 @@ fn authority(uri: &Uri, headers: &mut HeaderMap) -> Result<HeaderValue, BadReque
 /// RFC 3986 section 3.2, and the comma between joined lines.
 fn is_authority_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@[]%".contains(&byte)
-}
-
-/// RFC 9113 section 8.2.3: crumbs become one line again for those who do not know about them.
-fn join_cookies(headers: &mut HeaderMap) {
-    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
-        return;
-    }
-    let crumbs: Vec<_> = headers
-        .get_all(header::COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
-    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-        headers.insert(header::COOKIE, cookie);
-    }
 }
 
 #[cfg(test)]

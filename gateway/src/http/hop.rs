@@ -6,6 +6,8 @@ use http::{
 };
 use smallvec::SmallVec;
 
+use crate::error::BadRequest;
+
 /// The protocol a client wants to switch to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Upgrade(pub(crate) HeaderValue);
@@ -15,6 +17,8 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// A token that is a wish we may ignore (RFC 9110 section 7.8) and Envoy does: the request is served as it is.
 const H2C: &str = "h2c";
+/// Elements of `connection` that are too many.
+const NOMINATED: usize = 10;
 
 /// Removes what belongs to the hop a message came over, `te` reduced to `trailers`. Returns the protocol that the sender
 /// wants to switch to.
@@ -36,13 +40,32 @@ pub(crate) fn strip(headers: &mut HeaderMap, version: Version) -> Option<Upgrade
         headers.remove(name);
     }
     if headers.contains_key(TE) {
-        let trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+        let lines = headers.get_all(TE).iter().filter_map(|value| value.to_str().ok());
+        let trailers = lines
+            .flat_map(|line| line.split(','))
+            .any(|token| token.trim() == "trailers");
         headers.remove(TE);
         if trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
     }
     upgrade
+}
+
+/// Refuses a `connection` that names more headers than an honest client would, or one whose removal would hide where the
+/// request comes from; Envoy's limits.
+pub(crate) fn check_nominated(headers: &HeaderMap) -> Result<(), BadRequest> {
+    let is_ours = |token: &str| {
+        token.starts_with(':')
+            || ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]
+                .iter()
+                .any(|name| token.eq_ignore_ascii_case(name))
+    };
+    let count = tokens(headers, &CONNECTION).filter(|token| !token.is_empty()).count();
+    if count >= NOMINATED || tokens(headers, &CONNECTION).any(is_ours) {
+        return Err(BadRequest::ConnectionHeader);
+    }
+    Ok(())
 }
 
 /// Whether `connection` names a header.
@@ -66,7 +89,8 @@ fn wanted_upgrade(headers: &HeaderMap) -> Option<Upgrade> {
 
 fn remove_nominated(headers: &mut HeaderMap) {
     let is_interesting = |token: &&str| {
-        !["close", "keep-alive", "upgrade"]
+        // What `te` says is sorted out apart.
+        !["close", "keep-alive", "te", "upgrade"]
             .iter()
             .any(|known| token.eq_ignore_ascii_case(known))
     };
@@ -120,9 +144,33 @@ mod tests {
 
     #[test]
     fn te_without_trailers_is_dropped() {
-        let mut headers = map(&[("te", "gzip")]);
+        for te in ["gzip", "Trailers", "trailers;q=1"] {
+            let mut headers = map(&[("te", te)]);
+            strip(&mut headers, Version::HTTP_11);
+            assert!(headers.is_empty(), "{te}");
+        }
+    }
+
+    #[test]
+    fn te_with_trailers_cannot_be_nominated_away() {
+        let mut headers = map(&[("connection", "te"), ("te", "trailers, deflate;q=0.5")]);
         strip(&mut headers, Version::HTTP_11);
-        assert!(headers.is_empty());
+        assert_eq!(headers, map(&[("te", "trailers")]));
+    }
+
+    #[test]
+    fn what_only_we_may_remove_cannot_be_nominated() {
+        let check = |connection: &'static str, accepted: bool| {
+            let judged = check_nominated(&map(&[("connection", connection)]));
+            assert_eq!(judged.is_ok(), accepted, "{connection}");
+        };
+        check("close, x-a", true);
+        check("X-Forwarded-For", false);
+        check("x-a, x-forwarded-host", false);
+        check("x-forwarded-proto", false);
+        check(":path", false);
+        check("a,b,c,d,e,f,g,h,i", true);
+        check("a,b,c,d,e,f,g,h,i,j", false);
     }
 
     #[test]

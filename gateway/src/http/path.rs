@@ -2,12 +2,14 @@
 //!
 //! Invariant: what is matched is what is forwarded. Normalising twice changes nothing.
 
+use std::fmt::Write as _;
+
 use mesh::listener::EscapedSlashes;
 
 /// What is done to a path.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PathRules {
-    /// Dot segments are resolved, `\` becomes `/`, needless percent-encoding is undone.
+    /// Dot segments are resolved, `\` becomes `/`, needless percent-encoding is undone, what is missing is made.
     pub(crate) normalize: bool,
     /// `//` becomes `/`.
     pub(crate) merge_slashes: bool,
@@ -74,8 +76,9 @@ impl PathRules {
     }
 
     fn decode_needless(self, path: &str) -> Option<String> {
-        let needed = self.normalize && (path.contains('\\') || escapes(path).any(|(_, byte)| is_unreserved(byte)));
-        needed.then(|| decode(path, is_unreserved).replace('\\', "/"))
+        let is_odd = |character: char| character == '\\' || is_foreign(character);
+        let needed = self.normalize && (path.contains(is_odd) || escapes(path).any(|(_, byte)| is_unreserved(byte)));
+        needed.then(|| encode(&decode(path, is_unreserved).replace('\\', "/")))
     }
 
     fn rebuild(self, path: &str) -> String {
@@ -126,6 +129,25 @@ fn has_nul(path: &str) -> bool {
 
 fn is_slash(byte: u8) -> bool {
     matches!(byte, b'/' | b'\\')
+}
+
+/// What no path has (RFC 3986 section 3.3) and the codecs let through all the same.
+fn is_foreign(character: char) -> bool {
+    matches!(character, '"' | '^' | '{' | '|' | '}')
+}
+
+/// Escapes what no path has.
+fn encode(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for character in path.chars() {
+        if is_foreign(character) {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "%{:02X}", u32::from(character));
+        } else {
+            out.push(character);
+        }
+    }
+    out
 }
 
 /// RFC 3986 section 2.3.
@@ -199,6 +221,7 @@ mod tests {
         check(ISTIO, "/a//../b", "/a/b");
         check(ISTIO, "/%61dmin/%7Euser/%41%2D%5f", "/admin/~user/A-_");
         check(ISTIO, "/%20%3B%zz%", "/%20%3B%zz%");
+        check(ISTIO, "/a\"{b}|c^?\"{q}", "/a%22%7Bb%7D%7Cc%5E?\"{q}");
         check(ISTIO, "/%252e%252e/x", "/%252e%252e/x");
         check(STRICT, "/a%2Fb//c%5cd/%2e%2e/e", "/a/b/c/e");
         check(STRICT, "/a/b//", "/a/b/");

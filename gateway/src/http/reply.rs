@@ -82,7 +82,8 @@ pub(crate) fn local(
                 .entry(header::CONTENT_TYPE)
                 .or_insert(HeaderValue::from_static("text/plain"));
         }
-        if !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        let is_silent = body.is_empty() && (client.is_head || client.version >= Version::HTTP_2);
+        if !is_silent && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             headers.insert(header::CONTENT_LENGTH, body.len().into());
         }
         (status, body)

@@ -6,7 +6,7 @@
 use std::{borrow::Cow, net::SocketAddr, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, Version};
+use http::{HeaderMap, Response, StatusCode, Version, header};
 
 use super::{
     Context, Session,
@@ -126,12 +126,22 @@ impl Trail {
     pub(super) fn follow(mut self, response: Response<Download>) -> Response<ResponseBody> {
         self.record.details("via_upstream");
         self.response(&response);
-        response.map(|download| ResponseBody::upstream(download, self))
+        let announced = announced_length(&response);
+        let mut response = response.map(|download| ResponseBody::upstream(download, self));
+        if let Some(length) = announced {
+            response.body_mut().announce(length);
+        }
+        response
     }
 
     /// The client gets a response of ours.
     pub(super) fn local(mut self, response: Response<Bytes>) -> Response<ResponseBody> {
         self.response(&response);
+        response.map(|body| ResponseBody::local(body, self))
+    }
+
+    /// There is nobody to answer, so that the record has no response.
+    pub(super) fn unheard(self, response: Response<Bytes>) -> Response<ResponseBody> {
         response.map(|body| ResponseBody::local(body, self))
     }
 
@@ -176,6 +186,13 @@ impl Trail {
     pub(super) fn settle(&mut self) {
         self.settled = true;
     }
+}
+
+/// The length that a 304 over HTTP/1 gives, of the body that a 200 would have had (RFC 9110 section 15.4.5).
+fn announced_length<B>(response: &Response<B>) -> Option<u64> {
+    let announces = response.status() == StatusCode::NOT_MODIFIED && response.version() < Version::HTTP_2;
+    let length = response.headers().get(header::CONTENT_LENGTH).filter(|_| announces)?;
+    length.to_str().ok()?.parse().ok()
 }
 
 impl Drop for Trail {

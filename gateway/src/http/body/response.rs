@@ -31,6 +31,9 @@ pub(crate) struct ResponseBody {
     trail: Option<Trail>,
     /// Bytes still to come of the length that the upstream has announced. `None`: it has announced none.
     owed: Option<u64>,
+    /// The length that a 304 gives although nothing follows. hyper keeps such a header only with a body that seems to have
+    /// that length; it never asks for it.
+    announced: Option<u64>,
 }
 
 enum Source {
@@ -51,7 +54,13 @@ impl ResponseBody {
             owed: download.incoming.size_hint().exact(),
             source: Source::Upstream(Box::new(download)),
             trail: Some(trail),
+            announced: None,
         }
+    }
+
+    /// Seems to be of this length, of which nothing is sent.
+    pub(crate) fn announce(&mut self, length: u64) {
+        self.announced = Some(length);
     }
 
     /// Our own.
@@ -65,6 +74,7 @@ impl ResponseBody {
             source,
             trail: Some(trail),
             owed: None,
+            announced: None,
         }
     }
 
@@ -74,6 +84,7 @@ impl ResponseBody {
             source: Source::Ended,
             trail: None,
             owed: None,
+            announced: None,
         }
     }
 
@@ -152,6 +163,7 @@ impl Body for ResponseBody {
     type Error = Cut;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        self.announced = None;
         match &mut self.source {
             Source::Ended => Poll::Ready(None),
             Source::Local(body) => {
@@ -168,6 +180,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
+            _ if self.announced.is_some() => false,
             Source::Ended => true,
             Source::Local(_) => false,
             Source::Upstream(download) => download.incoming.is_end_stream(),
@@ -175,6 +188,9 @@ impl Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if let Some(length) = self.announced {
+            return SizeHint::with_exact(length);
+        }
         match &self.source {
             Source::Ended => SizeHint::with_exact(0),
             Source::Local(body) => SizeHint::with_exact(u64::try_from(body.len()).unwrap_or(u64::MAX)),
@@ -185,6 +201,7 @@ impl Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
+        self.announced = None;
         if self.is_end_stream() {
             self.end();
         } else if self.owed != Some(0) {

@@ -1,9 +1,12 @@
 //! Follows the framing of an HTTP/1 request stream (RFC 9112) and says what Envoy would refuse. Bytes in, decisions out; no
 //! byte of a head is looked at more than twice, none is copied.
 
+mod head;
+
 use mesh::listener::Http;
 
 use crate::{error::BadRequest, limits};
+use head::{Bounds, Head, Step};
 
 /// The state of a stream.
 #[derive(Debug)]
@@ -11,9 +14,7 @@ pub(crate) struct Scanner {
     state: State,
     /// Heads that were passed.
     requests: u64,
-    max_head: usize,
-    max_lines: usize,
-    accept_http_10: bool,
+    bounds: Bounds,
 }
 
 /// Why not everything was passed.
@@ -38,27 +39,6 @@ enum State {
     },
     /// The body broke its framing; hyper notices at the same byte.
     Broken,
-}
-
-/// What is known of a head that is not complete.
-#[derive(Debug, Default, Clone)]
-struct Head {
-    /// Bytes in which no line end is left to find.
-    scanned: usize,
-    line: usize,
-    lines: usize,
-    has_request_line: bool,
-    is_http_10: bool,
-    is_connect: bool,
-    has_upgrade: bool,
-    has_fragment: bool,
-    length: Option<u64>,
-    is_chunked: bool,
-}
-
-enum Step {
-    Incomplete,
-    Complete(usize),
 }
 
 /// RFC 9112 section 7.1, in the states of hyper's own decoder.
@@ -95,9 +75,11 @@ impl Scanner {
         Self {
             state: State::Head(Box::default()),
             requests: 0,
-            max_head: limits::header_bytes(settings),
-            max_lines: limits::header_count(settings),
-            accept_http_10: settings.accept_http_10,
+            bounds: Bounds {
+                bytes: limits::header_bytes(settings),
+                lines: limits::header_count(settings),
+                http_10: settings.accept_http_10,
+            },
         }
     }
 
@@ -118,7 +100,7 @@ impl Scanner {
         while passed < bytes.len() {
             let rest = &bytes[passed..];
             match &mut self.state {
-                State::Head(head) => match head.scan(rest, self.max_head, self.max_lines, self.accept_http_10) {
+                State::Head(head) => match head.scan(rest, self.bounds) {
                     Ok(Step::Incomplete) => break,
                     Ok(Step::Complete(length)) => {
                         passed += length;
@@ -157,12 +139,12 @@ impl Scanner {
     fn begin_body(&mut self) -> Option<Stop> {
         self.requests += 1;
         let State::Head(head) = &self.state else { return None };
-        if head.has_fragment {
+        if head.has_fragment() {
             return Some(Stop::Refused(self.requests, BadRequest::Path));
         }
-        let switch = head.is_connect || head.has_upgrade;
-        match head.length {
-            _ if head.is_chunked => {
+        let switch = head.may_leave_http();
+        match head.length() {
+            _ if head.is_chunked() => {
                 self.state = State::Chunked {
                     chunk: Chunk::START,
                     switch,
@@ -178,152 +160,6 @@ impl Scanner {
         self.state = State::Head(Box::default());
         switch.then_some(Stop::Switch(self.requests))
     }
-}
-
-impl Head {
-    fn scan(&mut self, bytes: &[u8], max_head: usize, max_lines: usize, http_10: bool) -> Result<Step, BadRequest> {
-        loop {
-            let Some(found) = bytes[self.scanned..].iter().position(|byte| *byte == b'\n') else {
-                return self.wait(bytes, max_head);
-            };
-            let end = self.scanned + found;
-            let line = &bytes[self.line..end];
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            self.scanned = end + 1;
-            self.line = self.scanned;
-            if self.scanned > max_head {
-                return Err(BadRequest::HeadersTooLarge);
-            }
-            if !self.has_request_line {
-                self.request_line(line, http_10)?;
-            } else if line.is_empty() {
-                return self.finish().map(|()| Step::Complete(self.scanned));
-            } else {
-                self.lines += 1;
-                if self.lines > max_lines {
-                    return Err(BadRequest::TooManyHeaders);
-                }
-                self.field(line)?;
-            }
-        }
-    }
-
-    /// More is needed, unless it is clear already that it is of no use.
-    fn wait(&mut self, bytes: &[u8], max_head: usize) -> Result<Step, BadRequest> {
-        let is_text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\r');
-        if !self.has_request_line && !bytes[self.scanned..].iter().all(is_text) {
-            return Err(BadRequest::Codec);
-        }
-        self.scanned = bytes.len();
-        if self.scanned > max_head {
-            Err(BadRequest::HeadersTooLarge)
-        } else {
-            Ok(Step::Incomplete)
-        }
-    }
-
-    /// RFC 9112 section 3. Empty lines before it are skipped (section 2.2).
-    fn request_line(&mut self, line: &[u8], http_10: bool) -> Result<(), BadRequest> {
-        if line.is_empty() {
-            return Ok(());
-        }
-        let mut words = line.split(|byte| *byte == b' ');
-        let method = words.next().unwrap_or_default();
-        if method.is_empty() || !method.iter().copied().all(is_token) {
-            return Err(BadRequest::Codec);
-        }
-        let target = words.next().ok_or(BadRequest::Codec)?;
-        if target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
-            return Err(BadRequest::Codec);
-        }
-        let version = words.next();
-        if words.next().is_some() {
-            return Err(BadRequest::Codec);
-        }
-        self.version(version, http_10)?;
-        self.has_request_line = true;
-        self.is_connect = method == b"CONNECT";
-        self.has_fragment = target.contains(&b'#');
-        Ok(())
-    }
-
-    fn version(&mut self, version: Option<&[u8]>, http_10: bool) -> Result<(), BadRequest> {
-        match version {
-            Some(b"HTTP/1.1") => Ok(()),
-            Some(b"HTTP/1.0") if http_10 => {
-                self.is_http_10 = true;
-                Ok(())
-            }
-            None => Err(BadRequest::LowVersion),
-            Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
-                if major.is_ascii_digit() && minor.is_ascii_digit() =>
-            {
-                Err(BadRequest::LowVersion)
-            }
-            Some(_) => Err(BadRequest::Codec),
-        }
-    }
-
-    /// RFC 9112 section 5. A folded line starts with a blank, which no name does.
-    fn field(&mut self, line: &[u8]) -> Result<(), BadRequest> {
-        let colon = line.iter().position(|byte| *byte == b':').ok_or(BadRequest::Codec)?;
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        if name.is_empty() || !name.iter().copied().all(is_token) {
-            return Err(BadRequest::Codec);
-        }
-        if !value.iter().copied().all(is_value) {
-            return Err(BadRequest::Characters);
-        }
-        // Three lengths of names matter; most headers have another.
-        match name.len() {
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value),
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value),
-            7 if name.eq_ignore_ascii_case(b"upgrade") => {
-                self.has_upgrade = true;
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn content_length(&mut self, value: &[u8]) -> Result<(), BadRequest> {
-        if self.length.is_some() || value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-            return Err(BadRequest::Codec);
-        }
-        let digits = std::str::from_utf8(value).map_err(|_| BadRequest::Codec)?;
-        let length: u64 = digits.parse().map_err(|_| BadRequest::Codec)?;
-        self.length = Some(length).filter(|length| *length <= MAX_LENGTH);
-        self.length.map(|_| ()).ok_or(BadRequest::Codec)
-    }
-
-    fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), BadRequest> {
-        if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
-            return Err(BadRequest::TransferEncoding);
-        }
-        self.is_chunked = true;
-        Ok(())
-    }
-
-    fn finish(&self) -> Result<(), BadRequest> {
-        match (self.is_chunked, self.length) {
-            (true, Some(_)) => Err(BadRequest::LengthAndChunked),
-            (true, None) if self.is_http_10 => Err(BadRequest::TransferEncoding),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// hyper keeps two values at the top for itself.
-const MAX_LENGTH: u64 = u64::MAX - 2;
-
-/// RFC 9110 section 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-/// RFC 9110 section 5.5, obsolete text included.
-fn is_value(byte: u8) -> bool {
-    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
 impl Chunk {

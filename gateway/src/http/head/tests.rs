@@ -37,6 +37,7 @@ fn the_authority_comes_from_where_http_says() {
     };
     check(get("/"), "a.test");
     check(get("http://b.test:80/x"), "b.test:80");
+    check(get("http://user:secret@b.test/x"), "b.test");
     check(
         Request::builder()
             .uri("/")
@@ -64,9 +65,15 @@ fn refuses_what_has_no_meaning() {
     check(Request::builder().uri("/").header("host", "a b"), "Authority");
     check(Request::builder().uri("/").header("host", "a/b"), "Authority");
     check(get("https://a.test/"), "HttpsOnPlaintext");
-    check(get("ftp://a.test/"), "Codec");
+    check(get("ftp://a.test/"), "Scheme");
+    check(
+        Request::builder().method("QUERY").uri("/").header("host", "a.test"),
+        "QueryContent",
+    );
     check(get("/%00"), "Path");
-    check(get("*"), "AsteriskPath");
+    check(get("*"), "Target");
+    check(get("*").method("OPTIONS"), "AsteriskPath");
+    check(get("http://a.test?b"), "AsteriskPath");
 }
 
 #[test]
@@ -108,7 +115,7 @@ fn an_edge_believes_nothing() {
     assert_eq!(header("x-forwarded-proto").as_deref(), Some("http"));
     assert_eq!(header("x-envoy-external-address").as_deref(), Some("127.0.0.1"));
     assert_ne!(header("x-request-id").as_deref(), Some("mine"));
-    assert_eq!(head.client_ip.to_string(), "127.0.0.1");
+    assert_eq!(head.client.ip().to_string(), "127.0.0.1");
     for name in [
         "x-envoy-original-path",
         "x-envoy-decorator-operation",
@@ -139,7 +146,7 @@ fn a_sidecar_believes_its_application() {
         (None, None)
     );
     assert_eq!(
-        (head.client_ip.to_string().as_str(), head.scheme.as_str()),
+        (head.client.ip().to_string().as_str(), head.scheme.as_str()),
         ("7.7.7.7", "https")
     );
 }
@@ -151,7 +158,7 @@ fn trusted_hops_are_counted_from_the_right() {
         ..settings()
     };
     let head = accept(get("/").header("x-forwarded-for", "1.1.1.1,2.2.2.2,3.3.3.3"), &settings).unwrap();
-    assert_eq!(head.client_ip.to_string(), "2.2.2.2");
+    assert_eq!(head.client.ip().to_string(), "2.2.2.2");
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn head(method: &str, authority: &str, target: &str, headers: &[(&'static str, &
         version: http::Version::HTTP_11,
         upgrade: None,
         scheme: Scheme::HTTP,
-        client_ip: [127, 0, 0, 1].into(),
+        client: ([127, 0, 0, 1], 0).into(),
     }
 }
 

@@ -68,7 +68,10 @@ fn holds_back_a_head_that_is_not_complete() {
 #[test]
 fn refuses_what_envoy_refuses() {
     refused("GET / HTTP/1.0\r\n\r\n", BadRequest::LowVersion);
-    refused("PRI * HTTP/2.0\r\n\r\n", BadRequest::LowVersion);
+    refused("GET / HTTP/2.0\r\n\r\n", BadRequest::LowVersion);
+    refused("PRI * HTTP/2.0\r\n\r\n", BadRequest::Codec);
+    refused("get / HTTP/1.1\r\n\r\n", BadRequest::Codec);
+    refused("GET /\0 HTTP/1.1\r\n\r\n", BadRequest::Characters);
     refused("GET /\r\n\r\n", BadRequest::LowVersion);
     refused("GET / HTTP/1.1 x\r\n", BadRequest::Codec);
     refused("GET  / HTTP/1.1\r\n", BadRequest::Codec);
@@ -76,9 +79,15 @@ fn refuses_what_envoy_refuses() {
     refused("GET\t/ HTTP/1.1\r\n", BadRequest::Codec);
     refused("GET /\u{e9} HTTP/1.1\r\n", BadRequest::Codec);
     refused("\u{16}\u{3}\u{1}", BadRequest::Codec);
+    refused("GET http:///a HTTP/1.1\r\n\r\n", BadRequest::Target);
+    refused("GET ://a/ HTTP/1.1\r\n\r\n", BadRequest::Codec);
+    refused("GET a/b HTTP/1.1\r\n\r\n", BadRequest::Codec);
+    refused("GET /<a> HTTP/1.1\r\n\r\n", BadRequest::Codec);
+    refused("GET http:/a HTTP/1.1\r\n\r\n", BadRequest::Codec);
     let field = |field: &str, bad| refused(&format!("POST / HTTP/1.1\r\n{field}\r\n\r\n"), bad);
     field("a b: c", BadRequest::Codec);
     field("a : c", BadRequest::Codec);
+    field("a\0b: c", BadRequest::Characters);
     field(" folded", BadRequest::Codec);
     field(": c", BadRequest::Codec);
     field("no-colon", BadRequest::Codec);
@@ -94,6 +103,14 @@ fn refuses_what_envoy_refuses() {
     field("content-length: 18446744073709551615", BadRequest::Codec);
     field("transfer-encoding: gzip", BadRequest::TransferEncoding);
     field("transfer-encoding: gzip, chunked", BadRequest::TransferEncoding);
+    field(
+        "transfer-encoding: gzip\r\ncontent-length: 1",
+        BadRequest::LengthAndChunked,
+    );
+    field(
+        "transfer-encoding: chunked\r\ncontent-length: x",
+        BadRequest::LengthAndChunked,
+    );
     field("transfer-encoding: xchunked", BadRequest::TransferEncoding);
     field("transfer-encoding:\x0bchunked", BadRequest::Characters);
     field(
