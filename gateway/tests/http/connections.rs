@@ -181,7 +181,7 @@ async fn a_listener_for_http1_does_not_speak_http2() {
     let plan = Plan::to(&[]).with_http(|http| http.codec = Codec::Http1);
     let proxy = plan.start().await;
     let answer = proxy.exchange("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 426 "), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
 }
 
 #[tokio::test]

@@ -263,7 +263,7 @@ async fn echo(request: Request<Incoming>) -> Result<Response<BoxBody<Bytes, Infa
     let mut response = if parts.version == http::Version::HTTP_2 {
         let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))]);
         let frames = [Ok(Frame::data(Bytes::from(body))), Ok(Frame::trailers(trailers))];
-        Response::new(StreamBody::new(futures_util::stream::iter(frames)).boxed())
+        Response::new(BodyExt::boxed(StreamBody::new(futures_util::stream::iter(frames))))
     } else {
         Response::new(Full::new(Bytes::from(body)).boxed())
     };
