@@ -63,6 +63,7 @@ impl Agent {
             ..Origins::default()
         };
         let secrets = Secrets::new(origins, tools);
+        secrets.begin();
         let (own, roots) = (reference(OWN), reference(MESH_ROOTS));
         let references = || [Reference::Certificate(&own), Reference::Trust(&roots)];
         // Both are asked for at once.

@@ -323,4 +323,58 @@ dynamic_resources:
         refused(&twice, r#"cluster "xds-grpc" is there twice"#);
         refused("node: {idd: x}", "idd");
     }
+
+    /// A bootstrap with one more cluster, reached as said.
+    fn with_agent(address: &str, more: &str) -> String {
+        let agent = format!(
+            "  - name: sds-grpc
+    type: STATIC
+    load_assignment:
+      cluster_name: sds-grpc
+      endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{{address}}}}}}}]}}]
+{more}dynamic_resources:"
+        );
+        EDGE.replace("dynamic_resources:", &agent)
+    }
+
+    #[test]
+    fn an_agent_is_asked_for_secrets() {
+        let plan = Plan::read(&with_agent("pipe: {path: ./var/run/socket}", ""), None).unwrap();
+        assert_eq!(plan.settings.secret_services["sds-grpc"], "unix:./var/run/socket");
+        assert!(
+            !plan.settings.fixed.clusters.contains_key("sds-grpc"),
+            "no traffic goes there"
+        );
+        assert_eq!(plan.settings.node.cluster, "egress");
+        let loopback = "socket_address: {address: 127.0.0.1, port_value: 15002}";
+        let plan = Plan::read(&with_agent(loopback, ""), None).unwrap();
+        assert_eq!(plan.settings.secret_services["sds-grpc"], "127.0.0.1:15002");
+    }
+
+    #[test]
+    fn an_agent_that_others_could_listen_to_is_refused() {
+        let elsewhere = "socket_address: {address: 192.0.2.1, port_value: 15002}";
+        refused(
+            &with_agent(elsewhere, ""),
+            "cluster sds-grpc cannot be asked for secrets",
+        );
+    }
+
+    #[test]
+    fn secrets_over_ads_need_a_control_plane() {
+        let text = r#"
+static_resources:
+  clusters:
+  - name: a
+    type: STATIC
+    load_assignment: {cluster_name: a}
+    transport_socket:
+      name: tls
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+        common_tls_context:
+          validation_context_sds_secret_config: {name: r, sds_config: {ads: {}}}
+"#;
+        refused(text, "cluster a waits for something over ads");
+    }
 }

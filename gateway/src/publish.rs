@@ -74,6 +74,7 @@ impl Publisher {
     /// # Errors
     /// What of it cannot be used; nothing is served then that was not before.
     pub(crate) async fn begin(&self) -> Result<(), StartError> {
+        self.parts.secrets.begin();
         let mut catalog = self.catalog.lock().await;
         let Attributed { fixed, files, .. } = self.publish(&mut catalog).await;
         catalog.report(&files);

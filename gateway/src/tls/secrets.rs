@@ -24,6 +24,7 @@ use mesh::{
     tls::{CertificateSource, TrustSource},
     xds::bootstrap::Node,
 };
+use tokio::sync::watch;
 
 use crate::{ads, drain::Background};
 
@@ -65,6 +66,8 @@ pub(crate) struct Secrets {
     control: Arc<Feed>,
     /// Needed whatever is configured.
     kept: Mutex<BTreeSet<SecretRef>>,
+    /// Services may be called.
+    begun: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -102,7 +105,13 @@ impl Secrets {
             known: Mutex::default(),
             feeds: Mutex::default(),
             kept: Mutex::default(),
+            begun: watch::Sender::new(false),
         }
+    }
+
+    /// Calls services from now on. Before, what they have is only noted as wanted.
+    pub(crate) fn begin(&self) {
+        self.begun.send_replace(true);
     }
 
     /// What is wanted of the control plane.
@@ -214,9 +223,13 @@ impl Secrets {
     fn open_service(&self, source: &SecretSource, server: &str, delta: bool) -> Result<Arc<Feed>, String> {
         self.open(source, |feed| {
             let following = ads::follow_secrets(server, delta, &self.origins.node, feed);
-            following
-                .map_err(|error| error.to_string())
-                .map(|following| self.tools.runtime.spawn(following))
+            let following = following.map_err(|error| error.to_string())?;
+            let mut begun = self.begun.subscribe();
+            Ok(self.tools.runtime.spawn(async move {
+                if begun.wait_for(|begun| *begun).await.is_ok() {
+                    following.await;
+                }
+            }))
         })
     }
 
