@@ -171,7 +171,11 @@ pub(super) fn route_config(scope: &Scope<'_>, message: &route::RouteConfiguratio
 
 /// A route configuration that is written in place, and needs no name.
 pub(super) fn inline(scope: &Scope<'_>, message: &route::RouteConfiguration) -> Decoded<RouteConfig> {
-    let name = if message.name.is_empty() { NAMELESS } else { &message.name };
+    let name = if message.name.is_empty() {
+        NAMELESS
+    } else {
+        &message.name
+    };
     named(scope, message, name)
 }
 

@@ -35,36 +35,39 @@ pub(super) fn own() -> BTreeSet<SecretName> {
 
 /// Makes a bundle take its secrets from the bootstrap. Returns their names.
 pub(super) fn localize(bundle: &mut Bundle) -> BTreeSet<SecretName> {
-    let mut names = BTreeSet::new();
+    let mut secrets: Vec<&mut SecretRef> = Vec::new();
     for listener in bundle.listeners.values_mut() {
         let chains = listener
             .filter_chains
             .iter_mut()
             .chain(&mut listener.default_filter_chain);
         for tls in chains.filter_map(|chain| chain.tls.as_mut()) {
-            localize_tls(&mut names, Some(&mut tls.certificate), tls.validation.as_mut());
+            secrets.extend(of_certificate(&mut tls.certificate));
+            secrets.extend(tls.validation.as_mut().and_then(of_validation));
         }
     }
     for tls in bundle.clusters.values_mut().filter_map(|cluster| cluster.tls.as_mut()) {
-        localize_tls(&mut names, tls.certificate.as_mut(), tls.validation.as_mut());
+        secrets.extend(tls.certificate.as_mut().and_then(of_certificate));
+        secrets.extend(tls.validation.as_mut().and_then(of_validation));
     }
-    names
+    let localize = |secret: &mut SecretRef| {
+        secret.source = SecretSource::Static;
+        secret.name.clone()
+    };
+    secrets.into_iter().map(localize).collect()
 }
 
-fn localize_tls(
-    names: &mut BTreeSet<SecretName>,
-    certificate: Option<&mut CertificateSource>,
-    validation: Option<&mut Validation>,
-) {
-    let mut localize = |secret: &mut SecretRef| {
-        secret.source = SecretSource::Static;
-        names.insert(secret.name.clone());
-    };
-    if let Some(CertificateSource::Sds(secret)) = certificate {
-        localize(secret);
+fn of_certificate(certificate: &mut CertificateSource) -> Option<&mut SecretRef> {
+    match certificate {
+        CertificateSource::Sds(secret) => Some(secret),
+        CertificateSource::Files { .. } => None,
     }
-    if let Some(TrustSource::Sds(secret)) = validation.map(|validation| &mut validation.trust) {
-        localize(secret);
+}
+
+fn of_validation(validation: &mut Validation) -> Option<&mut SecretRef> {
+    match &mut validation.trust {
+        TrustSource::Sds(secret) => Some(secret),
+        TrustSource::File(_) => None,
     }
 }
 

@@ -95,11 +95,14 @@ fn assigned(discovery: &Discovery, bundle: &Bundle, cluster: &crate::ClusterName
 }
 
 /// Secrets are the bootstrap's own, whoever had them.
-fn ask_the_bootstrap(certificate: Option<&mut CertificateSource>, validation: Option<&mut Validation>) {
-    if let Some(CertificateSource::Sds(secret)) = certificate {
+fn certificate_of_the_bootstrap(certificate: &mut CertificateSource) {
+    if let CertificateSource::Sds(secret) = certificate {
         secret.source = SecretSource::Static;
     }
-    if let Some(TrustSource::Sds(secret)) = validation.map(|validation| &mut validation.trust) {
+}
+
+fn trust_of_the_bootstrap(validation: &mut Validation) {
+    if let TrustSource::Sds(secret) = &mut validation.trust {
         secret.source = SecretSource::Static;
     }
 }
@@ -119,7 +122,8 @@ proptest! {
             let chains = expected.filter_chains.iter_mut().chain(&mut expected.default_filter_chain);
             for chain in chains {
                 if let Some(tls) = &mut chain.tls {
-                    ask_the_bootstrap(Some(&mut tls.certificate), tls.validation.as_mut());
+                    certificate_of_the_bootstrap(&mut tls.certificate);
+                    tls.validation.iter_mut().for_each(trust_of_the_bootstrap);
                 }
                 if let Protocol::Http(http) = &mut chain.protocol
                     && let RouteSource::Rds(name, Source::Ads) = &http.routes
@@ -136,7 +140,8 @@ proptest! {
                 expected.discovery = Discovery::Static(endpoints);
             }
             if let Some(tls) = &mut expected.tls {
-                ask_the_bootstrap(tls.certificate.as_mut(), tls.validation.as_mut());
+                tls.certificate.iter_mut().for_each(certificate_of_the_bootstrap);
+                tls.validation.iter_mut().for_each(trust_of_the_bootstrap);
             }
             prop_assert_eq!(cluster, &expected);
         }
@@ -187,7 +192,7 @@ fn a_bundle_that_points_at_nothing_is_refused_by_name() {
     broken.routes.clear();
     assert!(matches!(fixed(&proxy(), &broken), Err(RenderError::Routes { .. })));
     let mut broken = Bundle {
-        listeners: Default::default(),
+        listeners: std::collections::BTreeMap::new(),
         ..placed.clone()
     };
     broken.endpoints.clear();
