@@ -360,3 +360,56 @@ fn state_of_the_world_requests_repeat_names_version_and_nonce() {
         ],
     );
 }
+
+fn outside(routes: &[&str], endpoints: &[&str]) -> Arc<Outside> {
+    let route = |name: &&str| crate::RouteConfigName::parse(name).unwrap();
+    let endpoint = |name: &&str| crate::ClusterName::parse(name).unwrap();
+    Arc::new(Outside {
+        routes: routes.iter().map(route).collect(),
+        endpoints: endpoints.iter().map(endpoint).collect(),
+    })
+}
+
+#[test]
+fn what_comes_from_elsewhere_is_neither_asked_for_nor_taken() {
+    let mut client = Client::<Delta>::new(Wants {
+        listeners: true,
+        clusters: false,
+    });
+    check(&client.connect(), &["listener:"]);
+    let unasked = client
+        .receive(delta(CDS, &encode(&[cluster("c", 0, false)]), &[]))
+        .unwrap();
+    assert!(matches!(unasked, Received::UnknownType(_)));
+    take(&mut client, delta(LDS, &[], &[]));
+    assert!(client.is_complete());
+}
+
+#[test]
+fn what_is_pointed_at_from_outside_is_asked_for_as_long_as_it_is() {
+    let mut client = Client::<Delta>::new(Wants {
+        listeners: false,
+        clusters: false,
+    });
+    check(&client.connect(), &[]);
+    assert!(client.is_complete() && !client.is_interested());
+    check(
+        &client.point_at(outside(&["r"], &["c"])),
+        &["endpoints: +c", "route configuration: +r"],
+    );
+    assert!(client.is_interested() && !client.is_complete());
+    assert_eq!(client.warming(), [(RDS, "r".into()), (EDS, "c".into())]);
+    take(&mut client, delta(RDS, &encode(&[routes("r", 0, "c")]), &[]));
+    take(&mut client, delta(EDS, &encode(&[endpoints("c", 0)]), &[]));
+    assert_eq!(counts(&client), [0, 1, 0, 1]);
+    assert!(client.is_complete());
+
+    check(
+        &client.point_at(outside(&["other"], &["c"])),
+        &["route configuration: +other -r"],
+    );
+    take(&mut client, delta(RDS, &encode(&[routes("other", 0, "c")]), &[]));
+    assert!(client.active().routes.contains_key("other"));
+    assert_eq!(counts(&client), [0, 1, 0, 1]);
+    check(&client.connect(), &["endpoints: +c", "route configuration: +other"]);
+}
