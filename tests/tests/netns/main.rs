@@ -19,6 +19,7 @@ use sallyport::{
     },
 };
 
+mod events;
 mod record;
 
 use record::Record;

@@ -76,14 +76,19 @@ impl Credentials {
             })?;
         }
         for member in Member::ALL {
-            let [domain, namespace, account] = member.identity();
-            let id = format!("spiffe://{domain}/ns/{namespace}/sa/{account}");
-            certs(program, |certs| {
-                let issue = certs.args(["issue", &id, "--ca"]).arg(all.authority(domain));
-                issue.arg("--out").arg(all.of(member))
-            })?;
+            all.issue(program, member)?;
         }
         Ok(all)
+    }
+
+    /// Makes somebody's credentials, in place of those there are.
+    pub(super) fn issue(&self, program: &Path, member: Member) -> anyhow::Result<()> {
+        let [domain, namespace, account] = member.identity();
+        let id = format!("spiffe://{domain}/ns/{namespace}/sa/{account}");
+        certs(program, |certs| {
+            let issue = certs.args(["issue", &id, "--ca"]).arg(self.authority(domain));
+            issue.arg("--out").arg(self.of(member))
+        })
     }
 
     /// The directory of one of them.

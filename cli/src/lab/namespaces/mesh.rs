@@ -102,6 +102,31 @@ impl Mesh {
         Ok(())
     }
 
+    /// Kills control, does something, and starts control again; waits until every proxy is back.
+    ///
+    /// # Errors
+    /// Control does not start, or a proxy does not find it again.
+    pub async fn without_control<T>(&mut self, meanwhile: impl AsyncFnOnce(&mut Self) -> T) -> anyhow::Result<T> {
+        self.control.kill().await?;
+        let done = meanwhile(self).await;
+        self.control = start_control(&self.network, &self.around, &self.credentials).await?;
+        for _ in 0..3 {
+            let is_back = |line: &str| line.contains("proxy connected");
+            self.control.await_line("the return of a proxy", is_back).await?;
+        }
+        Ok(done)
+    }
+
+    /// Certifies the proxies anew, with new keys, where they have their credentials.
+    ///
+    /// # Errors
+    /// The authority does not do it.
+    pub fn renew(&self) -> anyhow::Result<()> {
+        [Member::Gateway, Member::TeamX, Member::TeamY]
+            .into_iter()
+            .try_for_each(|member| self.credentials.issue(self.around.program(), member))
+    }
+
     /// The gateway.
     pub fn gateway(&mut self) -> &mut Process {
         self.gateway.process()

@@ -128,6 +128,17 @@ impl Process {
         })
     }
 
+    /// Ends it out of order: it does not learn of it.
+    ///
+    /// # Errors
+    /// It has ended already.
+    pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
+        self.child
+            .kill()
+            .await
+            .with_context(|| format!("cannot kill {}", self.name))
+    }
+
     /// Everything it has written to standard error, under its name.
     pub fn said(&self) -> String {
         format!("== {}\n{}\n", self.name, self.err.log().since(0).join("\n"))
