@@ -103,7 +103,7 @@ fn dynamic(descriptor: MessageDescriptor, value: Value) -> Result<DynamicMessage
     let message = DynamicMessage::deserialize(descriptor, deserializer);
     message.map_err(|error| JsonError::Field {
         path: track.path().to_string(),
-        reason: error.to_string(),
+        reason: shown(error.to_string()),
     })
 }
 
@@ -122,6 +122,15 @@ pub fn to_json(resource: &Resource) -> Result<Value, JsonError> {
         fields.insert("@type".to_owned(), any.type_url.into());
     }
     Ok(value)
+}
+
+/// What may be said of a wrong value. A key that was written where something else belongs is quoted by the parser, as PEM or
+/// as its base64 form.
+fn shown(reason: String) -> String {
+    match ["-----BEGIN", "LS0tLS1CRUdJTi"].iter().any(|key| reason.contains(key)) {
+        true => "a PEM text where something else is expected; it is not shown".to_owned(),
+        false => reason,
+    }
 }
 
 fn serialize(message: &DynamicMessage) -> Result<Value, JsonError> {
@@ -238,6 +247,24 @@ mod tests {
             "static_resources.clusters[1]",
         );
         refused("node: {id: [1]}", "node.id");
+    }
+
+    #[test]
+    fn a_key_in_a_wrong_place_is_not_quoted() {
+        for key in [
+            "-----BEGIN PRIVATE KEY-----\\nhush",
+            "LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0taHVzaA==",
+        ] {
+            for place in [
+                "{name: a, tls_certificate: {private_key: \"KEY\"}}",
+                "{name: a, tls_certificate: \"KEY\"}",
+            ] {
+                let text = format!("static_resources: {{secrets: [{}]}}", place.replace("KEY", key));
+                let error = parse_bootstrap(&text).unwrap_err().to_string();
+                assert!(error.starts_with("static_resources.secrets[0]"), "{error}");
+                assert!(error.ends_with("it is not shown"), "{error}");
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod envoy;
 mod istio;
 mod render;
 mod round_trip;
+mod secret;
 mod strategies;
 mod strictness;
 mod table;

@@ -28,7 +28,13 @@ fn deliver(text: &Text, feed: &Feed) {
     let wanted = feed.wanted().borrow().clone();
     let parcels = match resources(text.as_str()) {
         Ok(parcels) => parcels,
-        Err(error) => return refused(feed, "", &error.to_string()),
+        Err(_) => {
+            return refused(
+                feed,
+                "",
+                "the file is no DiscoveryResponse in JSON or YAML; the reason could quote a key",
+            );
+        }
     };
     for parcel in parcels {
         match open(parcel) {
@@ -48,7 +54,7 @@ fn open(parcel: Parcel) -> Result<mesh::secret::Secret, (String, String)> {
         |name: Option<mesh::xds::ads::Name>| name.map_or_else(|| "without a name".to_owned(), |name| name.to_string());
     match parcel {
         Ok((name, any)) => secret::decode(&any).map_err(|error| (named(name), error.to_string())),
-        Err((name, reason)) => Err((named(name), reason)),
+        Err((name, _)) => Err((named(name), "it is no Secret; the reason could quote a key".to_owned())),
     }
 }
 
