@@ -4,6 +4,7 @@
 //! What follows control listens on the ports that resources name, and needs a network namespace for that.
 
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
+#![allow(clippy::print_stderr, reason = "a test harness speaks to the terminal")]
 
 use std::process::ExitCode;
 
