@@ -36,7 +36,7 @@ enum Command {
     /// Serve a directory of Istio resources to gateways and sidecars
     Control(control::Args),
     /// The data plane as egress gateway
-    Gateway(gateway::Args),
+    Gateway(Box<gateway::Args>),
     /// The data plane beside an application, and what leads connections to it
     Sidecar(sidecar::Args),
     /// Check Istio resources: what is wrong, where, and what to do about it
@@ -159,9 +159,12 @@ mod tests {
     fn every_subcommand_shows_examples_that_work() {
         let mut cli = Cli::command();
         cli.build();
+        let below = cli.get_subcommands().flat_map(clap::Command::get_subcommands);
+        let explained = below.filter(|command| command.get_after_help().is_some());
         let helps = cli
             .get_subcommands()
             .filter(|command| command.get_name() != "help")
+            .chain(explained)
             .map(|command| {
                 let help = command.get_after_help().map(ToString::to_string);
                 (command.get_name().to_owned(), help.unwrap_or_default())

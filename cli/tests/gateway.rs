@@ -100,6 +100,8 @@ fn fails(output: &Output, code: i32, expect: &str) {
     assert!(said.contains(expect), "{said}");
 }
 
+/// By `SALLYPORT_ENVOY`, on `PATH` or in `~/.local/bin`.
+#[allow(clippy::print_stdout, reason = "what is not run must be seen")]
 fn envoy() -> Option<PathBuf> {
     let found = env::var_os("SALLYPORT_ENVOY").map(PathBuf::from).or_else(|| {
         let path = env::var_os("PATH").unwrap_or_default();

@@ -326,7 +326,7 @@ async fn a_listener_s_address_is_nobody_else_s() {
         listener
     };
     let owner = at(tree.listener("owner"), "owner");
-    tree.write(&[("lds", response(&[owner.clone()]))]);
+    tree.write(&[("lds", response(std::slice::from_ref(&owner)))]);
     let gateway = Proxy::ours(&tree.bootstrap()).await;
     gateway.answers("owner", "/version", "200", "one").await;
     let thief = at(tree.listener("a-thief"), "thief");

@@ -154,6 +154,7 @@ fn unchunked(answer: &str) -> String {
 }
 
 /// By `SALLYPORT_ENVOY`, on `PATH` or in `~/.local/bin`. Says what is not run without it.
+#[allow(clippy::print_stdout, reason = "what is not run must be seen")]
 pub(crate) fn envoy() -> Option<PathBuf> {
     let found = env::var_os("SALLYPORT_ENVOY").map(PathBuf::from).or_else(|| {
         let path = env::var_os("PATH").unwrap_or_default();
