@@ -2,6 +2,8 @@
 //!
 //! The binary is found by `SALLYPORT_ENVOY`, on `PATH` or in `~/.local/bin`; without one each test says so and passes.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of this is tests")]
+
 use std::{
     env, fs, io,
     net::SocketAddr,

@@ -1,5 +1,7 @@
 //! The secret discovery service as its clients see it, over its real socket.
 
+#![allow(clippy::unwrap_used, reason = "all of this is tests")]
+
 use std::{
     path::PathBuf,
     time::{Duration, SystemTime},

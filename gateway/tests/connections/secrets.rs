@@ -12,10 +12,11 @@ use gateway::{
 };
 use mesh::{
     ClusterName, ListenerName, SecretName,
-    listener::FilterChain,
+    cluster::Cluster,
+    listener::{FilterChain, Inspectors, Listener},
     secret::{AGENT_CLUSTER, Material, Secret, SecretContent, SecretRef, SecretSource},
     source::FileSource,
-    tls::{CertificateSource, TrustSource, Validation},
+    tls::{CertificateSource, TrustSource, UpstreamTls, Validation},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -26,7 +27,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use self::server::Server;
 use crate::{
-    support::{Proxy, bundle, chain, echo, eventually, fixed, listener, reached, soon},
+    support::{Proxy, bundle, chain, echo, eventually, fixed, listener, reached, read_all, soon},
     tls::{GATEWAY, Mesh, TEAM_X, connect, gets_through, istio_mutual, terminating},
 };
 
@@ -113,6 +114,48 @@ async fn a_listener_is_opened_when_its_secrets_have_arrived() {
     assert!(gets_through(&proxy, &place.client()).await);
     let stranger = Mesh::new("other.test").identity("spiffe://other.test/ns/team-x/sa/test");
     assert!(!gets_through(&proxy, &place.mesh.client(Some(stranger), &["h2"])).await);
+}
+
+/// A connection that ends before anything is said on it.
+async fn try_once(proxy: &Proxy) {
+    let mut stream = proxy.connect("l").await;
+    let _ = stream.write_all(b"hello").await;
+    read_all(&mut stream).await;
+}
+
+#[tokio::test]
+async fn a_cluster_is_not_used_before_its_secrets_have_arrived() {
+    let place = Place::new();
+    let proxy = Proxy::start(place.settings()).await;
+    // The upstream does not speak TLS: that is found out by who dials it.
+    let upstream = Cluster {
+        tls: Some(UpstreamTls {
+            sni: None,
+            certificate: Some(istio_mutual().certificate),
+            validation: istio_mutual().validation,
+            alpn: Vec::new(),
+            min_version: None,
+            max_version: None,
+        }),
+        ..fixed("a", &[echo().await])
+    };
+    let plain = Listener {
+        inspectors: Inspectors::default(),
+        ..listener(&proxy, "l", vec![chain(&proxy, &[], "a")])
+    };
+    proxy.apply(bundle([plain], [upstream])).await;
+    try_once(&proxy).await;
+    assert_eq!(proxy.line().await.flags, "NC");
+    let _agent = place.agent(place.mesh.workload(GATEWAY)).await;
+    let mut lines = 1;
+    while proxy.lines(lines).await.last().unwrap().flags == "NC" {
+        try_once(&proxy).await;
+        lines += 1;
+    }
+    assert!(
+        !proxy.lines(lines).await.last().unwrap().failure.is_empty(),
+        "TLS was begun"
+    );
 }
 
 #[tokio::test]

@@ -92,3 +92,31 @@ fn a_mistake_is_explained() {
     check(lab.show("nothing.pem", false), "nothing.pem");
     check(lab.show("ca/ca-key.pem", false), "there is no certificate in it");
 }
+
+#[derive(Debug, clap::Parser)]
+struct Line {
+    #[command(flatten)]
+    args: Args,
+}
+
+#[test]
+fn an_agent_issues_or_reads_but_not_both() {
+    let parse = |words: &str| {
+        let words = ["certs", "agent"].into_iter().chain(words.split_whitespace());
+        <Line as clap::Parser>::try_parse_from(words).map(drop)
+    };
+    let id = "spiffe://cluster.local/ns/team-x/sa/test";
+    parse(&format!("{id} --ca ca --lifetime 1h --group --socket s")).unwrap();
+    parse("--identity dir --system-roots roots.pem").unwrap();
+    for wrong in [
+        String::new(),
+        id.to_owned(),
+        "--ca ca".to_owned(),
+        format!("{id} --identity dir"),
+        format!("{id} --ca ca --identity dir"),
+        "--identity dir --lifetime 1h".to_owned(),
+        "example.com --ca ca".to_owned(),
+    ] {
+        assert!(parse(&wrong).is_err(), "{wrong}");
+    }
+}

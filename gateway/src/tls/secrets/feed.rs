@@ -57,6 +57,14 @@ enum Delivered<T> {
     Files(Arc<Live<T>>),
 }
 
+/// What a delivery did.
+enum Change {
+    Arrived,
+    Replaced,
+    /// It was there already, as after each reconnect.
+    None,
+}
+
 impl Feed {
     pub(crate) fn new(source: SecretSource, tools: Tools) -> Self {
         Self {
@@ -114,7 +122,7 @@ impl Feed {
     /// It cannot be used; what was there stays. In words that show nothing of it.
     pub(crate) fn take(&self, secret: &Secret) -> Result<(), String> {
         let name = secret.name.as_str();
-        let is_new = match &secret.content {
+        let change = match &secret.content {
             SecretContent::Certificate { chain, key } => {
                 let delivered = self.certificate_of(chain, key)?;
                 let mut held = self.held();
@@ -126,11 +134,13 @@ impl Feed {
                 self.put(&mut held.entry(name.into()).or_default().trust, delivered)
             }
         };
-        if is_new {
-            tracing::info!(secret = name, source = %self.source, "a secret has arrived");
-            self.tools.arrivals.notify_one();
-        } else {
-            tracing::info!(secret = name, source = %self.source, "a secret was replaced");
+        match change {
+            Change::Arrived => {
+                tracing::info!(secret = name, source = %self.source, "a secret has arrived");
+                self.tools.arrivals.notify_one();
+            }
+            Change::Replaced => tracing::info!(secret = name, source = %self.source, "a secret was replaced"),
+            Change::None => {}
         }
         Ok(())
     }
@@ -200,24 +210,28 @@ impl Feed {
         }
     }
 
-    /// Returns whether nothing was there before.
-    fn put<T: Send + Sync + 'static>(&self, place: &mut Option<Cell<T>>, delivered: Delivered<T>) -> bool {
+    fn put<T: PartialEq + Send + Sync + 'static>(
+        &self,
+        place: &mut Option<Cell<T>>,
+        delivered: Delivered<T>,
+    ) -> Change {
         let (value, files) = match delivered {
             Delivered::Value(value) => (value, None),
             Delivered::Files(cell) => (cell.load(), Some(cell)),
         };
+        // Whoever followed files into it stops here.
         let known = place.take().map(|cell| cell.live);
-        let is_new = known.is_none();
-        let live = match known {
+        let (live, change) = match known {
+            Some(live) if *live.load() == *value => (live, Change::None),
             Some(live) => {
                 live.share(value);
-                live
+                (live, Change::Replaced)
             }
-            None => Arc::new(Live::shared(value)),
+            None => (Arc::new(Live::shared(value)), Change::Arrived),
         };
         let following = files.map(|files| self.tools.runtime.spawn(follow(files, live.clone())));
         *place = Some(Cell { live, following });
-        is_new
+        change
     }
 }
 
@@ -235,10 +249,14 @@ impl Held {
 /// Copies each change, for ever.
 async fn follow<T: Send + Sync>(from: Arc<Live<T>>, to: Arc<Live<T>>) {
     let mut changes = from.subscribe();
-    // What changed before we subscribed.
-    to.share(from.load());
-    while changes.changed().await.is_ok() {
-        to.share(from.load());
+    loop {
+        let value = from.load();
+        if !Arc::ptr_eq(&to.load(), &value) {
+            to.share(value);
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
     }
 }
 
