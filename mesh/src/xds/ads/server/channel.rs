@@ -33,6 +33,8 @@ pub(super) struct Channel {
     acknowledged: Option<Name>,
     /// The client must hear from us even if nothing differs.
     pub(super) owes_reply: bool,
+    /// The client had something from an earlier stream when it opened this one.
+    resumed: bool,
 }
 
 /// What a client has of a resource.
@@ -150,11 +152,12 @@ impl Channel {
     /// What a client says it has from an earlier stream.
     pub(super) fn claim(&mut self, name: Name, version: Name) {
         self.held.insert(name, Held::Claimed(version));
+        self.resumed = true;
     }
 
-    /// Whether it has anything from an earlier stream.
-    pub(super) fn has_claims(&self) -> bool {
-        self.held.values().any(|held| matches!(held, Held::Claimed(_)))
+    /// Whether the client came with something from an earlier stream: then it has more, of types it did not speak of yet.
+    pub(super) fn is_resumed(&self) -> bool {
+        self.resumed
     }
 
     /// Drops claims that are no concern of this stream.

@@ -99,7 +99,7 @@ fn clusters_warming(stream: &Stream, kind: ResourceType, set: &ResourceSet) -> b
 fn may_break(stream: &Stream, set: &ResourceSet) -> bool {
     let settled = |kind| stream.channels.get(kind).is_settled();
     let listeners_unknown = !stream.channels.get(ResourceType::Listener).opened;
-    if listeners_unknown && stream.channels.get(ResourceType::Cluster).has_claims() {
+    if listeners_unknown && stream.channels.get(ResourceType::Cluster).is_resumed() {
         return false;
     }
     settled(ResourceType::Listener)

@@ -211,6 +211,18 @@ fn a_reconnecting_client_gets_the_difference_with_removals() {
 }
 
 #[test]
+fn a_reconnecting_client_keeps_its_clusters_until_it_has_said_what_else_it_has() {
+    let mut server = DeltaServer::default();
+    server.receive(claiming(delta(CDS, &[], &[]), &[("a", "old")])).unwrap();
+    check_and_ack(&mut server, &set(&[cluster("a", 0, false)]), &["cluster: +a"]);
+    check(&mut server, &set(&[]), &[]);
+    // It has a listener that may point at the cluster: that goes first.
+    server.receive(claiming(delta(LDS, &[], &[]), &[("l", "old")])).unwrap();
+    check_and_ack(&mut server, &set(&[]), &["listener: -l"]);
+    check(&mut server, &set(&[]), &["cluster: -a"]);
+}
+
+#[test]
 fn what_does_not_exist_is_said_to_be_removed_once_and_sent_when_it_appears() {
     let mut server = settled();
     server.receive(delta(RDS, &["later"], &[])).unwrap();
