@@ -80,8 +80,8 @@ impl Follower {
         self.envoy.said()
     }
 
-    /// Waits until Envoy runs exactly this, and checks how it came there. `forgiven` says which warnings are not about
-    /// configuration.
+    /// Waits until Envoy runs exactly this, and checks how it came there. `forgiven` says what may be said
+    /// against that.
     pub(crate) async fn runs(&mut self, name: &str, bundle: &Bundle, forgiven: impl Fn(&str) -> bool) {
         let runs = self
             .envoy
@@ -92,8 +92,8 @@ impl Follower {
         }
         let fresh = self.envoy.fresh();
         let mut wrong = log::complaints(&fresh);
-        wrong.retain(|line| !forgiven(line));
         wrong.extend(log::disorder(&fresh));
+        wrong.retain(|line| !forgiven(line));
         assert!(wrong.is_empty(), "{name}: {wrong:#?}\n{fresh}");
     }
 

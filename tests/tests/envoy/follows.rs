@@ -56,6 +56,7 @@ async fn restart(proxy: Proxy, delta: bool) {
 /// A control plane and an Envoy that follows it.
 struct Scene {
     proxy: Proxy,
+    delta: bool,
     follower: Follower,
     control: Handle,
     istiod: Workload,
@@ -77,6 +78,7 @@ impl Scene {
         };
         Self {
             proxy,
+            delta,
             follower: Follower::start(proxy, way, &mesh, directory.path()).await,
             control,
             istiod,
@@ -98,7 +100,8 @@ impl Scene {
     }
 
     /// Stops control, changes the resources, and starts it again at the same address. That Envoy says it lost control is not
-    /// about its configuration.
+    /// about its configuration; and on a new stream of the state of the world nobody tells control which clusters Envoy
+    /// still uses.
     async fn restart(&mut self, state: &State) {
         let address = self.control.address();
         state.write(&self.resources());
@@ -108,7 +111,11 @@ impl Scene {
         let again = control(self.resources(), address, &self.istiod).await;
         mem::replace(&mut self.control, again).shutdown().await;
         self.acknowledged(state).await;
-        let lost = |line: &str| line.contains("gRPC config stream to xds-grpc closed");
+        let delta = self.delta;
+        let lost = |line: &str| {
+            let unknown = !delta && line.starts_with("a cluster went first");
+            unknown || line.contains("gRPC config stream to xds-grpc closed")
+        };
         self.follower.runs(&state.name, &state.bundle(self.proxy), lost).await;
     }
 

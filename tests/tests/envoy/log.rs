@@ -46,11 +46,11 @@ pub(crate) fn disorder(log: &str) -> Option<String> {
     }
 }
 
-/// How many clusters a response added or changed, and removed.
+/// How many clusters were added or changed, and how many removed. A response of the state of the world repeats the others.
 fn clusters_changed(line: &str) -> Option<(usize, usize)> {
-    let said = line.split_once("cds: response indicates ")?.1;
-    let (added, rest) = said.split_once(" added/updated cluster(s), ")?;
-    let removed = rest.split_once(" removed")?.0;
+    let said = line.split_once("cds: added/updated ")?.1;
+    let (added, rest) = said.split_once(" cluster(s) ")?;
+    let removed = rest.split_once("removed ")?.1.split_once(" cluster(s)")?.0;
     Some((added.parse().ok()?, removed.parse().ok()?))
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![trial("log::disorder_is_seen", || {
         let clusters = |added: usize, removed: usize| {
             format!(
-                "info\tupstream\tcds: response indicates {added} added/updated cluster(s), {removed} removed cluster(s); applying changes\n"
+                "info\tupstream\tcds: added/updated {added} cluster(s) (skipped 7 unmodified cluster(s)); removed {removed} cluster(s)\n"
             )
         };
         let (added, removed) = (

@@ -47,11 +47,10 @@ impl Envoy {
             .arg(path("bootstrap.json"))
             .arg("--admin-address-path")
             .arg(path("admin"))
-            .arg("--log-path")
-            .arg(path("log"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            // Unlike a file that Envoy opens itself, standard error is written at once.
+            .stderr(fs::File::create(path("log")).unwrap())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
