@@ -169,6 +169,11 @@ impl Handle {
         self.publisher.changes()
     }
 
+    /// The secrets that are asked for and have not arrived, with who has them. What needs one is not served.
+    pub fn awaited_secrets(&self) -> Vec<String> {
+        self.publisher.secrets().awaited()
+    }
+
     /// Makes a bundle the configuration in force, together with the fixed one. Listeners whose filter chains alone changed
     /// keep their socket and connections.
     ///

@@ -107,7 +107,7 @@ impl Args {
 
     /// Who files say we are, for a look that asks nobody.
     pub(super) fn member_from_files(&self, files: &FileWatcher) -> anyhow::Result<Member> {
-        self.member.from_files(files)
+        self.member.read(files)
     }
 
     /// Puts everything together.
@@ -220,9 +220,11 @@ pub(super) async fn report_listeners(plane: &Handle) {
 
 /// A proxy that nothing selects is configured too, with nothing.
 fn configured(plane: &Handle) {
-    let bound = plane.bound();
+    let (bound, awaited) = (plane.bound(), plane.awaited_secrets());
     tracing::info!(listeners = bound.len(), "configured and serving");
-    if bound.is_empty() {
+    if !awaited.is_empty() {
+        tracing::warn!(?awaited, "what needs these secrets is not served before they arrive");
+    } else if bound.is_empty() {
         tracing::warn!("nothing listens yet: no resource is for this proxy; a Gateway's selector must match --labels");
     }
 }

@@ -254,7 +254,22 @@ impl Service<Uri> for Connector {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
+    use certs::{CaRequest, CertificateAuthority};
+    use mesh::{
+        ClusterName, SecretName,
+        cluster::{Discovery, Endpoints, LbPolicy, UpstreamHttp},
+        matcher::StringMatcher,
+        secret::{Material, Secret, SecretContent, SecretRef, SecretSource},
+        tls::{SanKind, TrustSource, UpstreamTls, Validation},
+    };
+
     use super::*;
+    use crate::{
+        drain::Runtime,
+        tls::secrets::{Origins, Tools},
+    };
 
     fn plaintext(server: &str) -> Result<Connector, SettingsError> {
         Connector::plaintext(server)
@@ -284,5 +299,64 @@ mod tests {
                 Some(SettingsError::Plaintext(server.to_owned()))
             );
         }
+    }
+
+    /// A control plane whose TLS settings name secrets of the control plane: any that arrive late.
+    fn cluster() -> Cluster {
+        let from = |name: &str| SecretRef {
+            name: SecretName::parse(name).unwrap(),
+            source: SecretSource::Ads,
+        };
+        Cluster {
+            name: ClusterName::parse("xds-grpc").unwrap(),
+            alt_stat_name: None,
+            discovery: Discovery::Static(Endpoints(Vec::new())),
+            lb_policy: LbPolicy::RoundRobin,
+            connect_timeout: None,
+            tls: Some(UpstreamTls {
+                sni: None,
+                certificate: None,
+                validation: Some(Validation {
+                    trust: TrustSource::Sds(from("ROOTCA")),
+                    sans: vec![SanMatcher {
+                        kind: SanKind::Uri,
+                        name: StringMatcher::exact("spiffe://td/ns/istio-system/sa/istiod"),
+                    }],
+                }),
+                alpn: Vec::new(),
+                min_version: None,
+                max_version: None,
+            }),
+            http: UpstreamHttp::Http2,
+            auto_sni: false,
+            auto_san_validation: false,
+            circuit_breakers: None,
+            buffer_limit: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn tls_to_a_control_plane_waits_for_its_secrets() {
+        let tools = Tools {
+            files: Arc::default(),
+            runtime: Runtime::new(tokio::runtime::Handle::current()),
+            arrivals: Arc::default(),
+        };
+        let secrets = Arc::new(Secrets::new(Origins::default(), tools));
+        let tls = ClusterTls::new(Box::new(cluster()), secrets.clone()).unwrap();
+        let error = tls.connector().err().unwrap();
+        assert_eq!(error, "secret ROOTCA of the control plane has not arrived");
+        assert_eq!(secrets.awaited(), ["ROOTCA of the control plane"]);
+        secrets.retain(std::iter::empty());
+        assert_eq!(secrets.awaited().len(), 1, "no listener needs it, but this does");
+
+        let authority = CertificateAuthority::root(&CaRequest::named("td root"), SystemTime::now()).unwrap();
+        let roots = Material::Inline(authority.root_pem().into_bytes());
+        let secret = Secret {
+            name: SecretName::parse("ROOTCA").unwrap(),
+            content: SecretContent::Trust(roots),
+        };
+        secrets.control().take(&secret).unwrap();
+        assert!(tls.connector().is_ok());
     }
 }

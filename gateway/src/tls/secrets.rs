@@ -149,6 +149,17 @@ impl Secrets {
         }
     }
 
+    /// Every secret that is asked for and has not arrived, in words.
+    pub(crate) fn awaited(&self) -> Vec<String> {
+        let feeds: Vec<_> = self.feeds().values().map(|open| open.feed.clone()).collect();
+        let all = feeds.iter().chain([&self.control]);
+        all.flat_map(|feed| {
+            let names = feed.awaited().into_iter();
+            names.map(|name| format!("{name} of {}", feed.source()))
+        })
+        .collect()
+    }
+
     /// Asks for these for ever.
     pub(crate) fn keep<'a>(&self, references: impl Iterator<Item = Reference<'a>>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

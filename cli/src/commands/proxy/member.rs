@@ -36,7 +36,7 @@ impl Args {
         shutdown: &mut Shutdown,
     ) -> anyhow::Result<Option<Member>> {
         let Some(server) = &self.sds else {
-            return self.from_files(files).map(Some);
+            return self.read(files).map(Some);
         };
         tracing::info!(server, "waiting for the identity that the agent serves");
         let agent = tokio::select! {
@@ -57,13 +57,13 @@ impl Args {
     ///
     /// # Errors
     /// They cannot be used.
-    pub(super) fn from_files(&self, files: &FileWatcher) -> anyhow::Result<Member> {
-        let read = |directory| {
+    pub(super) fn read(&self, files: &FileWatcher) -> anyhow::Result<Member> {
+        let load = |directory| {
             let hint = || "--identity cannot be used (sallyport certs issue makes such a directory)";
             files.workload(directory).with_context(hint)
         };
         Ok(Member {
-            workload: self.identity.as_deref().map(read).transpose()?,
+            workload: self.identity.as_deref().map(load).transpose()?,
             agent: None,
         })
     }

@@ -159,6 +159,17 @@ impl Feed {
         });
     }
 
+    /// What is wanted and has not arrived.
+    pub(crate) fn awaited(&self) -> Vec<Name> {
+        let held = self.held();
+        let wanted = self.wanted.borrow();
+        wanted
+            .iter()
+            .filter(|name| !held.contains_key(*name))
+            .cloned()
+            .collect()
+    }
+
     /// Whether nothing is wanted of it.
     pub(crate) fn is_idle(&self) -> bool {
         self.wanted.borrow().is_empty()
