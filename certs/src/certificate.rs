@@ -70,7 +70,7 @@ pub enum CertificateError {
     /// Bytes follow the certificate.
     #[error("{0} bytes follow the end of the certificate")]
     TrailingBytes(usize),
-    /// A subject alternative name is not valid text or not an address.
+    /// A subject alternative name is not printable text or not an address.
     #[error("a subject alternative name of the certificate is malformed")]
     MalformedName,
     /// The validity is outside what the system clock can express.
@@ -129,8 +129,8 @@ impl Certificate {
 
     fn add_name(&mut self, name: &GeneralName<'_>) -> Result<(), CertificateError> {
         match name {
-            GeneralName::URI(uri) => self.uri_sans.push((*uri).to_owned()),
-            GeneralName::DNSName(name) => self.dns_sans.push((*name).to_owned()),
+            GeneralName::URI(uri) => self.uri_sans.push(printable(uri)?),
+            GeneralName::DNSName(name) => self.dns_sans.push(printable(name)?),
             GeneralName::IPAddress(octets) => self.ip_sans.push(ip(octets)?),
             GeneralName::Invalid(..) => return Err(CertificateError::MalformedName),
             // Names of people, of directories and of other things identify nobody here.
@@ -143,6 +143,15 @@ impl Certificate {
         }
         Ok(())
     }
+}
+
+/// No name of a host or workload has line ends or other control characters; one that has is meant to be taken for something
+/// else by whoever reads it in a log or header.
+fn printable(name: &str) -> Result<String, CertificateError> {
+    let printable = name.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    printable
+        .then(|| name.to_owned())
+        .ok_or(CertificateError::MalformedName)
 }
 
 fn malformed(error: impl std::fmt::Display) -> CertificateError {
@@ -201,6 +210,7 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     }
 }
 
+/// RFC 2253, 2.4. Control characters and what is not ASCII are written as bytes in hexadecimal, as OpenSSL does.
 fn escaped(text: &str) -> String {
     let last = text.chars().count().saturating_sub(1);
     let mut escaped = String::with_capacity(text.len());
@@ -208,10 +218,10 @@ fn escaped(text: &str) -> String {
         let special = matches!(character, ',' | '+' | '"' | '\\' | '<' | '>' | ';')
             || (character == ' ' && (at == 0 || at == last))
             || (character == '#' && at == 0);
-        if special {
-            escaped.push('\\');
+        match character {
+            ' '..='~' => escaped.extend(special.then_some('\\').into_iter().chain([character])),
+            _ => escaped.extend(character.to_string().bytes().map(|byte| format!("\\{byte:02X}"))),
         }
-        escaped.push(character);
     }
     escaped
 }
@@ -259,6 +269,20 @@ mod tests {
         .unwrap();
         assert_eq!(certificate.subject, "CN=\\#1\\ ,O=A\\, B\\+C");
         assert_eq!(parse(|_| {}).unwrap().subject, "");
+    }
+
+    #[test]
+    fn nothing_in_a_certificate_can_begin_a_line_or_move_a_cursor() {
+        let subject = |name: &str| parse(|params| params.distinguished_name.push(DnType::CommonName, name));
+        assert_eq!(subject("a\nb\u{1b}[2J").unwrap().subject, "CN=a\\0Ab\\1B[2J");
+        assert_eq!(subject("Zürich").unwrap().subject, "CN=Z\\C3\\BCrich");
+        let named = |san| parse(|params| params.subject_alt_names = vec![san]);
+        for name in ["a.test\nb", "a.test\0.b", "a\u{7f}"] {
+            let dns = SanType::DnsName(name.try_into().unwrap());
+            let uri = SanType::URI(name.try_into().unwrap());
+            assert_eq!(named(dns), Err(CertificateError::MalformedName), "{name:?}");
+            assert_eq!(named(uri), Err(CertificateError::MalformedName), "{name:?}");
+        }
     }
 
     #[test]

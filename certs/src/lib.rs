@@ -33,5 +33,7 @@ pub use pem::certificate_pem;
 pub use renewal::{MIN_LIFETIME, Renewal, RenewalError};
 pub use store::{Live, Workload};
 pub use svid::{Svid, SvidError};
-pub use verify::{ClientVerifier, Names, Peer, PeerError, ServerVerifier, tls_error, tls_failure_reason};
+pub use verify::{
+    ClientVerifier, Names, Peer, PeerError, ServerVerifier, ended_by_alert, tls_error, tls_failure_reason,
+};
 pub use watch::FileWatcher;

@@ -99,6 +99,14 @@ pub enum PeerError {
         /// What we accept.
         accepted: Vec<String>,
     },
+    /// It is not for the name that was asked for.
+    #[error("the certificate is for {}, not for {requested}", list(.presented))]
+    Requested {
+        /// The name or address the connection was opened with.
+        requested: String,
+        /// The certificate's names.
+        presented: Vec<String>,
+    },
 }
 
 impl ClientVerifier {
@@ -146,7 +154,10 @@ impl ClientVerifier {
     ) -> Result<Peer, rustls::Error> {
         let trust = self.trust.load();
         let (roots, peer) = admit(&trust, leaf)?;
-        roots.clients().verify_client_cert(leaf, intermediates, now)?;
+        roots
+            .clients()
+            .verify_client_cert(leaf, intermediates, now)
+            .map_err(of_another_authority)?;
         check_names(&self.names, &peer.certificate)?;
         Ok(peer)
     }
@@ -211,10 +222,20 @@ impl ServerVerifier {
         let trust = trust.load();
         let (roots, peer) = admit(&trust, leaf)?;
         let parsed = ParsedCertificate::try_from(leaf)?;
-        verify_server_cert_signed_by_trust_anchor(&parsed, roots.anchors(), intermediates, now, self.algorithms.all)?;
+        verify_server_cert_signed_by_trust_anchor(&parsed, roots.anchors(), intermediates, now, self.algorithms.all)
+            .map_err(of_another_authority)?;
         match names {
             Names::Listed(accepted) => Ok(check_names(accepted, &peer.certificate)?),
-            Names::Requested => verify_server_name(&parsed, requested),
+            Names::Requested => verify_server_name(&parsed, requested).map_err(|error| match error {
+                rustls::Error::InvalidCertificate(
+                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+                ) => PeerError::Requested {
+                    requested: requested.to_str().into_owned(),
+                    presented: names_of(&peer.certificate),
+                }
+                .into(),
+                error => error,
+            }),
         }
     }
 }
@@ -234,10 +255,7 @@ pub fn tls_failure_reason(error: &rustls::Error) -> String {
     let text = match error {
         rustls::Error::NoCertificatesPresented => "the peer showed no certificate",
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "the certificate does not lead to a trusted root: its authority is another one, or an intermediate is missing"
-        }
-        rustls::Error::InvalidCertificate(CertificateError::BadSignature) => {
-            "the certificate was signed with another key than the trusted root of that name has"
+            "the certificate does not lead to a trusted root: its authority is another one, perhaps of the same name, or an intermediate is missing"
         }
         _ => return PeerError::of(error).map_or_else(|| error.to_string(), ToString::to_string),
     };
@@ -247,6 +265,11 @@ pub fn tls_failure_reason(error: &rustls::Error) -> String {
 /// The TLS library's error inside the one that an asynchronous handshake returns.
 pub fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
+}
+
+/// Whether the peer ended the session with an alert.
+pub fn ended_by_alert(error: &io::Error) -> bool {
+    matches!(tls_error(error), Some(rustls::Error::AlertReceived(_)))
 }
 
 /// Checks an identity against the trust of its own workload: what we show should convince a peer who trusts what we trust.
@@ -289,21 +312,28 @@ fn admit<'t>(trust: &'t Trust, leaf: &CertificateDer<'_>) -> Result<(&'t Roots, 
     }
 }
 
+/// A chain that ends at a root's name but not at its key comes from another authority, which is what its owner should hear.
+fn of_another_authority(error: rustls::Error) -> rustls::Error {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::BadSignature) => CertificateError::UnknownIssuer.into(),
+        error => error,
+    }
+}
+
 fn check_names(accepted: &[SanMatcher], certificate: &Certificate) -> Result<(), PeerError> {
     if accepted.is_empty() || accepted.iter().any(|matcher| matches(matcher, certificate)) {
         return Ok(());
     }
-    let Certificate {
-        uri_sans,
-        dns_sans,
-        ip_sans,
-        ..
-    } = certificate;
-    let names = uri_sans.iter().chain(dns_sans).cloned();
     Err(PeerError::Name {
-        presented: names.chain(ip_sans.iter().map(ToString::to_string)).collect(),
+        presented: names_of(certificate),
         accepted: accepted.iter().map(describe).collect(),
     })
+}
+
+fn names_of(certificate: &Certificate) -> Vec<String> {
+    let names = certificate.uri_sans.iter().chain(&certificate.dns_sans).cloned();
+    let addresses = certificate.ip_sans.iter().map(ToString::to_string);
+    names.chain(addresses).collect()
 }
 
 /// A matcher as an operator would write it.

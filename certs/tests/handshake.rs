@@ -28,7 +28,6 @@ const GATEWAY: &str = "spiffe://mesh.test/ns/egress/sa/gateway";
 /// The SNI of a call to the gateway; no certificate has this name.
 const REQUESTED: &str = "outbound_.80_.x_.gateway.egress.svc.cluster.local";
 
-const ANOTHER_KEY: &str = "signed with another key than the trusted root";
 const NO_ROOT: &str = "does not lead to a trusted root";
 
 type ServerEnd = server::TlsStream<DuplexStream>;
@@ -211,7 +210,7 @@ async fn a_gateway_says_why_it_refuses_a_caller() {
             Some(issue(&authority("other.test"), &request(foreign))),
             Some("not accepted here"),
         ),
-        (Some(issue(&stranger, &request(CALLER))), Some(ANOTHER_KEY)),
+        (Some(issue(&stranger, &request(CALLER))), Some(NO_ROOT)),
         (
             Some(issue(&ca, &request(CALLER).between(now - HOUR * 2, now - HOUR))),
             Some("certificate expired"),
@@ -323,7 +322,7 @@ async fn a_caller_may_stay_anonymous_only_where_that_is_allowed() {
     let strange = attempt(Some(issue(&authority("mesh.test"), &request(CALLER))))
         .await
         .unwrap_err();
-    assert!(reason(&strange).contains(ANOTHER_KEY));
+    assert!(reason(&strange).contains(NO_ROOT));
 }
 
 /// The reason for which a client refuses a server.
@@ -388,23 +387,15 @@ async fn an_upstream_must_be_the_host_that_was_asked_for() {
         (issue(&web, &server("example.com")), "example.com", None),
         (issue(&web, &wildcard), "www.example.com", None),
         (issue(&web, &server("192.0.2.1")), "192.0.2.1", None),
-        (
-            issue(&web, &server("example.org")),
-            "example.com",
-            Some("not valid for name"),
-        ),
-        (issue(&web, &wildcard), "example.com", Some("not valid for name")),
-        (
-            issue(&web, &server("192.0.2.2")),
-            "192.0.2.1",
-            Some("not valid for name"),
-        ),
+        (issue(&web, &server("example.org")), "example.com", Some(", not for ")),
+        (issue(&web, &wildcard), "example.com", Some(", not for ")),
+        (issue(&web, &server("192.0.2.2")), "192.0.2.1", Some(", not for ")),
         (
             issue(&web, &LeafRequest::new([]).common_name("example.com")),
             "example.com",
-            Some("not valid for name"),
+            Some(", not for "),
         ),
-        (issue(&other, &server("example.com")), "example.com", Some(ANOTHER_KEY)),
+        (issue(&other, &server("example.com")), "example.com", Some(NO_ROOT)),
         (
             issue(&web, &server("example.com").between(now - HOUR * 2, now - HOUR)),
             "example.com",
@@ -482,7 +473,7 @@ async fn a_change_of_roots_counts_from_the_next_handshake() {
     mesh.gateway_trust.replace(mesh_trust(&successor));
     exchange(&mut server, &mut client).await;
     let refused = connect(&mesh.server, &mesh.client, REQUESTED).await.0.unwrap_err();
-    assert!(reason(&refused).contains(ANOTHER_KEY));
+    assert!(reason(&refused).contains(NO_ROOT));
 
     let both = [mesh.ca.roots(), successor.roots()].map(Roots::certificates).concat();
     mesh.gateway_trust.replace(Trust::Mesh(TrustBundle::new(
@@ -541,7 +532,7 @@ async fn a_resumed_session_does_not_outlive_the_identity_it_was_granted_to() {
     // Nor the roots it was checked against.
     mesh.gateway_trust.replace(mesh_trust(&authority("mesh.test")));
     let refused = mesh.peer(&server).unwrap_err();
-    assert!(refused.to_string().contains("BadSignature"), "{refused}");
+    assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
 }
 
 #[tokio::test]

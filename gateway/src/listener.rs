@@ -102,7 +102,13 @@ async fn serve(worker: Rc<Worker>, accepting: Arc<Listener>, stream: TcpStream, 
     };
     let (inspected, chain) = match arrival.choose(inspected) {
         Ok(chosen) => chosen,
-        Err(()) => return reset_on_close(stream.get_ref()),
+        Err(()) => {
+            // What was looked at will not be read, which the kernel would say with a reset, too.
+            if !stream.seen().is_empty() {
+                reset_on_close(stream.get_ref());
+            }
+            return;
+        }
     };
     let conn = arrival.connection(&chain, &inspected);
     match Box::pin(establish(&chain, conn, stream)).await {
@@ -179,6 +185,8 @@ impl Arrival {
                 Some(chain) => return Ok((inspected, chain.clone())),
                 None => inspected,
             },
+            // No chain may have it: two readers of a malformed hello could disagree about the name in it.
+            Err(Unclear::Malformed) => Inspected::nothing(),
             Err(reason) => {
                 tracing::debug!(listener = %self.name(), remote = %self.accepted.remote, %reason, "connection closed");
                 self.record(&Inspected::nothing()).finish();

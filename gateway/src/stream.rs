@@ -39,6 +39,14 @@ impl Downstream {
         }
     }
 
+    /// Whether something that was looked at has not been read.
+    pub(crate) fn has_unread(&self) -> bool {
+        match self {
+            Self::Plain(stream) => !stream.seen().is_empty(),
+            Self::Tls(_) => false,
+        }
+    }
+
     /// Makes the end a reset instead of an orderly close.
     pub(crate) fn reset(&self) {
         reset_on_close(self.socket());

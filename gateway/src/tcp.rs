@@ -80,6 +80,10 @@ pub(crate) async fn serve_connection(
     };
     if let Err(error) = session.proxy(&mut io, &mut record).await {
         note(&error, &mut record);
+        // What was looked at and cannot be delivered is lost, which the kernel would say with a reset, too.
+        if io.has_unread() && !matches!(error, ProxyError::Denied(_)) {
+            io.reset();
+        }
     }
     record.finish();
 }
@@ -87,8 +91,10 @@ pub(crate) async fn serve_connection(
 impl Session {
     /// The phases of a connection.
     async fn proxy(&self, io: &mut Downstream, record: &mut AccessRecord) -> Result<(), ProxyError> {
+        // First, so that a denial names its cluster in the log.
+        let cluster = self.choose_cluster(record);
         authorize(&self.chain, &self.conn, record)?;
-        let cluster = self.choose_cluster(record)?;
+        let cluster = cluster?;
         let _place = enter(&cluster)?;
         let host = self.choose_host(&cluster, record)?;
         let _busy = host.begin();

@@ -1,10 +1,11 @@
-//! TLS: looking at it (`client_hello`), ending it (`accept`), beginning it (`connect`), and the certificates and roots both
+//! TLS: looking at it (`client_hello`), ending it (`accept`), beginning it (`connect`, `failure`), and the certificates and roots both
 //! need (`secrets`).
 
 pub(crate) mod accept;
 pub(crate) mod client_hello;
 pub(crate) mod connect;
 pub(crate) mod control;
+mod failure;
 pub(crate) mod secrets;
 
 /// Protocol names as the TLS library takes them.

@@ -22,7 +22,7 @@ pub struct Cluster {
     pub tls: Option<UpstreamTls>,
     /// HTTP version spoken upstream.
     pub http: UpstreamHttp,
-    /// The SNI is the request's host (only without [`UpstreamTls::sni`]).
+    /// The SNI is the request's host, whatever [`UpstreamTls::sni`] says.
     pub auto_sni: bool,
     /// The certificate must be for that SNI.
     pub auto_san_validation: bool,

@@ -35,7 +35,7 @@ pub struct DownstreamTls {
 /// `UpstreamTlsContext`: the client side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamTls {
-    /// The server name we ask for; `None` with [`crate::cluster::Cluster::auto_sni`] is the request's host.
+    /// The server name we ask for, unless [`crate::cluster::Cluster::auto_sni`] makes it the request's host.
     pub sni: Option<String>,
     /// The certificate we show when asked.
     pub certificate: Option<CertificateSource>,

@@ -251,7 +251,7 @@ impl Operator {
             Self::Path { place, query } => record.path(*place, *query),
             Self::Protocol => match &record.kind {
                 Kind::Http(http) => Value::Text(http.protocol.into()),
-                Kind::Tcp => Value::Text("-".into()),
+                Kind::Tcp => Value::Missing,
             },
             Self::ResponseCode => Value::Number(record.status.into()),
             Self::ResponseCodeDetails { keep_blanks } => match record.details.as_deref() {
@@ -286,7 +286,10 @@ impl Operator {
             Self::DownstreamAddress(Side::Local, part) => address_value(Some(connection.local), *part),
             Self::DownstreamAddress(Side::Remote, part) => address_value(Some(record.remote), *part),
             Self::DownstreamPeer(part) => address_value(Some(connection.remote), *part),
-            Self::Sni => text(connection.sni.as_ref().map(mesh::host::Sni::as_str)),
+            Self::Sni => connection
+                .sni
+                .as_ref()
+                .map_or(Value::Missing, |sni| Value::Text(server_name(sni.as_str()))),
             Self::RouteName => text(record.route.as_deref()),
             Self::FilterChainName => text(connection.chain_name.as_deref()),
             Self::ListenerName => text(Some(connection.listener.as_str())),
@@ -338,8 +341,13 @@ impl AccessRecord {
     }
 
     fn upstream_host_name(&self, port: bool) -> Value<'_> {
-        match (&self.upstream.host_name, self.upstream.host) {
-            (Some(name), Some(host)) if port => Value::Text(format!("{name}:{}", host.port()).into()),
+        // A host that is configured by address is named by it.
+        let name = self
+            .upstream
+            .host_name
+            .as_ref()
+            .filter(|name| name.parse::<SocketAddr>().is_err());
+        match (name, self.upstream.host) {
             (Some(name), _) => Value::Text((&**name).into()),
             (None, Some(host)) if port => Value::Address(host),
             (None, host) => host.map_or(Value::Missing, |host| Value::Ip(host.ip())),
@@ -349,6 +357,18 @@ impl AccessRecord {
 
 fn text(value: Option<&str>) -> Value<'_> {
     value.map_or(Value::Missing, |text| Value::Text(text.into()))
+}
+
+/// A name as it is, or made harmless if it has characters that no host name has: it is what a client said.
+fn server_name(name: &str) -> Cow<'_, str> {
+    let harmless = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if name.bytes().all(harmless) {
+        return name.into();
+    }
+    let replaced = name
+        .bytes()
+        .map(|byte| if harmless(byte) { char::from(byte) } else { '_' });
+    format!("invalid:{}", replaced.collect::<String>()).into()
 }
 
 fn millis<'a>(from: Option<Instant>, to: Option<Instant>) -> Value<'a> {
@@ -380,8 +400,8 @@ fn peer_value(peer: &Peer, fact: PeerFact) -> Value<'_> {
     let certificate = &peer.certificate;
     match fact {
         PeerFact::San(list) => sans(certificate, list),
-        PeerFact::Subject => text(Some(&certificate.subject)),
-        PeerFact::Issuer => text(Some(&certificate.issuer)),
+        PeerFact::Subject => text(Some(certificate.subject.as_str()).filter(|name| !name.is_empty())),
+        PeerFact::Issuer => text(Some(certificate.issuer.as_str()).filter(|name| !name.is_empty())),
         PeerFact::Serial => text(Some(&certificate.serial)),
         PeerFact::Sha256 => Value::Text(certificate.fingerprint().into()),
         PeerFact::ValidFrom => Value::Time(&DEFAULT_TIME, certificate.not_before),

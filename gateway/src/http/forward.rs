@@ -110,7 +110,7 @@ pub(super) async fn forward(
         &context.chain.settings.timeouts,
         upload.clone(),
     );
-    let purpose = purpose(cluster, &head);
+    let purpose = purpose(cluster, &head, http2);
     let (is_grpc, client) = (head.is_grpc(), head.version);
     let parts = Some(outbound(head, http2, upload.is_some())?);
     let mut exchange = Exchange {
@@ -329,11 +329,18 @@ fn buffer_limit(cluster: &Cluster) -> usize {
         .map_or(limits::BUFFER, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// A cluster with `auto_sni` asks for the host that the request is for.
-fn purpose(cluster: &Cluster, head: &Head) -> Purpose {
-    let wanted = cluster.settings().auto_sni && cluster.settings().tls.is_some();
-    let host = wanted.then(|| HostName::parse(head.host()).ok()).flatten();
-    Purpose { host, alpn: None }
+/// A cluster with `auto_sni` asks for the host that the request is for. As in Envoy, the version that will be spoken is what is
+/// offered if the cluster does not say what to offer.
+fn purpose(cluster: &Cluster, head: &Head, http2: bool) -> Purpose {
+    let Some(tls) = &cluster.settings().tls else {
+        return Purpose::default();
+    };
+    let version = if http2 { "h2" } else { "http/1.1" };
+    let wanted = cluster.settings().auto_sni;
+    Purpose {
+        host: wanted.then(|| HostName::parse(head.host()).ok()).flatten(),
+        alpn: tls.alpn.is_empty().then(|| vec![version.to_owned()]),
+    }
 }
 
 /// The head in the form of the upstream's HTTP version.

@@ -218,11 +218,13 @@ fn describe(conn: &Connection, peer: &Peer, details: ClientCertDetails) -> Strin
         parts.push(format!("Chain=\"{}\"", url_encoded(&chain)));
     }
     if details.subject {
-        parts.push(format!("Subject=\"{}\"", certificate.subject.replace('"', "\\\"")));
+        // RFC 2253 has escaped its quotation marks and control characters already.
+        parts.push(format!("Subject=\"{}\"", certificate.subject));
     }
     if details.uri {
         let uris = &certificate.uri_sans;
         parts.extend(uris.iter().map(|uri| format!("URI={uri}")));
+        parts.extend(uris.is_empty().then(|| "URI=".to_owned()));
     }
     if details.dns {
         parts.extend(certificate.dns_sans.iter().map(|name| format!("DNS={name}")));

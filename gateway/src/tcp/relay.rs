@@ -164,7 +164,12 @@ impl Pump {
     {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
-            ready!(Pin::new(reader).poll_read(cx, &mut buffer)).map_err(Failed::Reading)?;
+            match ready!(Pin::new(reader).poll_read(cx, &mut buffer)) {
+                // TLS that ends without saying so. Many peers do; the other side would lose what it has not read if this
+                // became a reset.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(0)),
+                read => read.map_err(Failed::Reading)?,
+            }
             let filled = buffer.filled();
             let mut written = 0;
             while written < filled.len() {

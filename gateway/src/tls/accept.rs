@@ -7,9 +7,9 @@ use std::{io, sync::Arc, time::SystemTime};
 
 use certs::{ClientVerifier, Identity, Live, Versions};
 use mesh::{host::Sni, tls::DownstreamTls};
-use rustls::{CipherSuite, ProtocolVersion, ServerConfig, ServerConnection};
+use rustls::{CipherSuite, ProtocolVersion, ServerConfig, ServerConnection, server::ClientHello};
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use super::{protocol_names, secrets::Secrets};
 use crate::{
@@ -19,7 +19,9 @@ use crate::{
 
 /// Ends TLS for one filter chain. Sessions are resumed within it.
 pub(crate) struct Acceptor {
-    acceptor: TlsAcceptor,
+    config: Arc<ServerConfig>,
+    /// For clients that offer none of our protocols.
+    without_alpn: Arc<ServerConfig>,
     clients: Option<Arc<ClientVerifier>>,
     identity: Arc<Live<Identity>>,
 }
@@ -50,9 +52,11 @@ impl Acceptor {
         };
         let config = certs::server_config(identity.clone(), clients.clone(), versions);
         let mut config: ServerConfig = config.map_err(|error| format!("tls: {error}"))?;
+        let without_alpn = Arc::new(config.clone());
         config.alpn_protocols = protocol_names(&tls.alpn);
         Ok(Self {
-            acceptor: TlsAcceptor::from(Arc::new(config)),
+            config: Arc::new(config),
+            without_alpn,
             clients,
             identity,
         })
@@ -63,7 +67,9 @@ impl Acceptor {
     /// # Errors
     /// The client went away, broke the protocol, or is nobody we accept.
     pub(crate) async fn accept(&self, io: Replay<TcpStream>) -> io::Result<Accepted> {
-        let stream = self.acceptor.accept(io).await?;
+        let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io).await?;
+        let config = self.config_for(&start.client_hello());
+        let stream = start.into_stream(config).await?;
         let session = stream.get_ref().1;
         let facts = self.facts(session).map_err(io::Error::other)?;
         let alpn = session.alpn_protocol().map(|name| String::from_utf8_lossy(name).into());
@@ -74,6 +80,18 @@ impl Acceptor {
             alpn,
             server_name,
         })
+    }
+
+    /// As in Envoy, a client without a protocol in common is not refused but served without any: the sidecars of a mesh offer
+    /// protocols of their own. RFC 7301, 3.2, would have the TLS library refuse it.
+    fn config_for(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+        let ours = &self.config.alpn_protocols;
+        let known = |name: &[u8]| ours.iter().any(|our| our == name);
+        if hello.alpn().is_none_or(|mut offered| offered.any(known)) {
+            self.config.clone()
+        } else {
+            self.without_alpn.clone()
+        }
     }
 
     fn facts(&self, session: &ServerConnection) -> Result<TlsFacts, rustls::Error> {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing is sent before the peer is verified, also when the session is resumed.
 
-use std::{io, net::IpAddr, sync::Arc, time::SystemTime};
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use certs::{Names, ServerVerifier, Versions};
 use mesh::{
@@ -17,7 +17,7 @@ use rustls::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{protocol_names, secrets::Secrets};
+use super::{failure, protocol_names, secrets::Secrets};
 use crate::error::ConnectError;
 
 /// Begins TLS for one cluster. Sessions are resumed within it.
@@ -31,8 +31,8 @@ pub(crate) struct Connector {
 enum Name {
     /// This one.
     Fixed(DnsName<'static>),
-    /// The request's host.
-    OfRequest,
+    /// The request's host. What is no request gets the configured name, if there is one.
+    OfRequest { otherwise: Option<DnsName<'static>> },
     /// None.
     None,
 }
@@ -81,9 +81,11 @@ impl Connector {
             Some(alpn) => connector.with_alpn(protocol_names(alpn)).connect(name.clone(), stream),
             None => connector.connect(name.clone(), stream),
         };
-        let stream = handshake.await.map_err(|error| failure(&error))?;
+        let stream = handshake
+            .await
+            .map_err(|error| ConnectError::Tls(failure::reason(&error)))?;
         let peer = self.verifier.peer(stream.get_ref().1, &name, SystemTime::now());
-        peer.map_err(|error| refused(&error))?;
+        peer.map_err(|error| ConnectError::Tls(failure::of_tls(&error)))?;
         Ok(stream)
     }
 
@@ -91,22 +93,24 @@ impl Connector {
     fn server_name(&self, at: IpAddr, host: Option<&Host>) -> Result<ServerName<'static>, ConnectError> {
         match (&self.name, host) {
             (Name::Fixed(name), _) => Ok(ServerName::DnsName(name.clone())),
-            (Name::OfRequest, Some(host)) => ServerName::try_from(host.as_str().to_owned())
+            (Name::OfRequest { .. }, Some(host)) => ServerName::try_from(host.as_str().to_owned())
                 .map_err(|_| ConnectError::Tls(format!("the request's host {host} cannot be a server name"))),
-            (Name::OfRequest, None) | (Name::None, _) => Ok(ServerName::IpAddress(at.into())),
+            (Name::OfRequest { otherwise: Some(name) }, None) => Ok(ServerName::DnsName(name.clone())),
+            (Name::OfRequest { otherwise: None }, None) | (Name::None, _) => Ok(ServerName::IpAddress(at.into())),
         }
     }
 }
 
 impl Name {
     fn of(cluster: &Cluster, tls: &UpstreamTls) -> Result<Self, String> {
-        match &tls.sni {
-            Some(sni) => DnsName::try_from(sni.clone())
-                .map(Self::Fixed)
-                .map_err(|_| format!("tls.sni {sni:?} is not a host name that can be sent")),
-            None if cluster.auto_sni => Ok(Self::OfRequest),
-            None => Ok(Self::None),
-        }
+        let parse = |sni: &String| {
+            DnsName::try_from(sni.clone()).map_err(|_| format!("tls.sni {sni:?} is not a host name that can be sent"))
+        };
+        Ok(match tls.sni.as_ref().map(parse).transpose()? {
+            otherwise if cluster.auto_sni => Self::OfRequest { otherwise },
+            Some(name) => Self::Fixed(name),
+            None => Self::None,
+        })
     }
 }
 
@@ -125,24 +129,4 @@ fn verifier(cluster: &Cluster, validation: Option<&Validation>, secrets: &Secret
         }
     };
     Ok(ServerVerifier::new(secrets.trust(trust)?, names))
-}
-
-/// A failed handshake in the words that Envoy's users know, as far as there are some.
-fn failure(error: &io::Error) -> ConnectError {
-    match certs::tls_error(error) {
-        Some(error) => refused(error),
-        None => ConnectError::Tls(format!("TLS_error:|{error}:TLS_error_end")),
-    }
-}
-
-fn refused(error: &rustls::Error) -> ConnectError {
-    let known = match error {
-        rustls::Error::InvalidCertificate(_) => "268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:",
-        rustls::Error::InvalidMessage(_) => "268435703:SSL routines:OPENSSL_internal:WRONG_VERSION_NUMBER:",
-        _ => "",
-    };
-    ConnectError::Tls(format!(
-        "TLS_error:|{known}{}:TLS_error_end",
-        certs::tls_failure_reason(error)
-    ))
 }

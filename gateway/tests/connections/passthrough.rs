@@ -172,7 +172,7 @@ async fn a_denied_connection_never_reaches_the_upstream() {
     );
     assert_eq!(
         (line.flags.as_str(), line.host.as_str(), line.cluster.as_str()),
-        ("-", "-", "-")
+        ("-", "-", "a")
     );
     proxy.handle.shutdown().await;
     // Whatever was dialled before the data plane ended would wait here.

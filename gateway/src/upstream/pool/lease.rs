@@ -118,9 +118,18 @@ pub(crate) fn reset(error: &hyper::Error) -> UpstreamReset {
         Some(error) if error.reason() == Some(h2::Reason::REFUSED_STREAM) => UpstreamReset::RefusedStream,
         Some(error) if error.is_remote() => UpstreamReset::Stream,
         Some(_) => UpstreamReset::Protocol,
+        None if is_alert(error) => UpstreamReset::Closed,
         None if error.is_parse() || is_invalid_data(error) => UpstreamReset::Protocol,
         None => UpstreamReset::Closed,
     }
+}
+
+/// The TLS session was ended by an alert, as an upstream does that misses our certificate.
+fn is_alert(error: &hyper::Error) -> bool {
+    let io = error
+        .source()
+        .and_then(|source| source.downcast_ref::<std::io::Error>());
+    io.is_some_and(certs::ended_by_alert)
 }
 
 /// Bad framing of a body, as hyper's decoder reports it.
