@@ -426,7 +426,10 @@ impl Connection {
     }
 }
 
-/// Merges objects member by member; anything else replaces what was there.
+/// What stands for a member that is to be taken away.
+const ABSENT: &str = "{{absent}}";
+
+/// Merges objects member by member; anything else replaces what was there, and `{{absent}}` takes it away.
 pub(crate) fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
         (_, Value::Null) => {}
@@ -437,6 +440,10 @@ pub(crate) fn merge(into: &mut Value, from: &Value) {
 
 fn merge_members(into: &mut Map<String, Value>, from: &Map<String, Value>) {
     for (name, value) in from {
-        merge(into.entry(name.clone()).or_insert(Value::Null), value);
+        if value == ABSENT {
+            into.remove(name);
+        } else {
+            merge(into.entry(name.clone()).or_insert(Value::Null), value);
+        }
     }
 }

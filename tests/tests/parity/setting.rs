@@ -132,10 +132,11 @@ fn all_sans() -> LeafRequest {
         .san(San::Ip([192, 0, 2, 8].into()))
 }
 
-/// Text that would begin a line of its own if it were logged as it is.
+/// Text that would begin a field or a line of its own if it were logged as it is. That names have no line ends is seen to where
+/// certificates are read, so that there is no certificate here that has.
 fn intruding() -> LeafRequest {
-    let names = ["site.test\n{\"forged\": true}", "site.test\u{1b}[2J"];
-    LeafRequest::new(names.map(|name| San::Dns(name.to_owned()))).common_name("site.test\nforged")
+    let name = San::Dns("other.test\", \"forged\": \"x".to_owned());
+    LeafRequest::new([spiffe("team-x", "test"), name]).common_name("site.test\nforged\u{1b}[2J")
 }
 
 /// Issued by an authority between the root and the leaf.

@@ -1,7 +1,7 @@
 //! Clients that speak TLS the way a case asks for.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -13,7 +13,7 @@ use std::{
 
 use rustls::{
     ClientConfig, NamedGroup, SupportedProtocolVersion,
-    client::{Resumption, danger},
+    client::danger,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
@@ -27,17 +27,17 @@ use tokio_rustls::TlsConnector;
 
 use crate::{case::ClientTls, hello, setting::Setting, steps::SEGMENT, wire::Bytes};
 
-/// Makes TLS connections; remembers sessions for those that may resume.
+/// Makes TLS connections; keeps the last one's configuration, with its sessions, for those that may resume.
 pub(crate) struct Client<'a> {
     setting: &'a Setting,
-    resumption: Mutex<Option<Resumption>>,
+    last: Mutex<Option<ClientConfig>>,
 }
 
 impl<'a> Client<'a> {
     pub(crate) fn new(setting: &'a Setting) -> Self {
         Self {
             setting,
-            resumption: Mutex::default(),
+            last: Mutex::default(),
         }
     }
 
@@ -70,27 +70,30 @@ impl<'a> Client<'a> {
         Ok((Box::new(stream), told))
     }
 
+    /// To resume is to go on with the configuration that holds the session: the library resumes none under another verifier or
+    /// identity.
     fn config(&self, tls: &ClientTls) -> ClientConfig {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut config = last.take().filter(|_| tls.resume).unwrap_or_else(|| self.fresh(tls));
+        config.alpn_protocols = tls.alpn.iter().map(|name| name.clone().into_bytes()).collect();
+        *last = Some(config.clone());
+        config
+    }
+
+    fn fresh(&self, tls: &ClientTls) -> ClientConfig {
         let builder = ClientConfig::builder_with_provider(Arc::new(provider(tls)))
             .with_protocol_versions(versions(tls))
             .unwrap_or_else(|error| panic!("version, ciphers and groups of the case do not fit: {error}"))
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anybody(provider(tls))));
-        let mut config = match tls.identity.as_deref().unwrap_or("team-x") {
+        match tls.identity.as_deref().unwrap_or("team-x") {
             "nobody" => builder.with_no_client_auth(),
             name => {
                 let identity = self.setting.identities.get(name);
                 let identity = identity.unwrap_or_else(|| panic!("there is no identity {name:?}"));
                 builder.with_client_cert_resolver(Arc::clone(identity) as _)
             }
-        };
-        config.alpn_protocols = tls.alpn.iter().map(|name| name.clone().into_bytes()).collect();
-        let mut resumption = self.resumption.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&*resumption, tls.resume) {
-            (Some(sessions), true) => config.resumption = sessions.clone(),
-            _ => *resumption = Some(config.resumption.clone()),
         }
-        config
     }
 }
 
@@ -205,15 +208,15 @@ impl Hello {
         pieces
     }
 
-    fn write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = std::task::ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+    fn write(&mut self, context: &mut Context<'_>, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let written = std::task::ready!(Pin::new(&mut self.stream).poll_write_vectored(context, buffers))?;
         self.carried.sent.fetch_add(written, Ordering::Relaxed);
         Poll::Ready(Ok(written))
     }
 
     /// Writes the next piece, or what is left of it.
     fn write_piece(&mut self, context: &mut Context<'_>, mut piece: Vec<u8>) -> Poll<io::Result<()>> {
-        match self.write(context, &piece) {
+        match self.write(context, &[IoSlice::new(&piece)]) {
             Poll::Ready(Ok(written)) => {
                 piece.drain(..written);
                 if !piece.is_empty() {
@@ -239,8 +242,25 @@ impl AsyncWrite for Hello {
             self.pieces = self.cut(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+    }
+
+    /// In one segment if possible: a server that refuses what it has seen of a flight resets on the rest of it.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if !self.written {
+            let first = buffers.iter().find(|buffer| !buffer.is_empty());
+            return self.poll_write(context, first.map_or(&[], |first| first));
+        }
         std::task::ready!(self.as_mut().poll_flush(context))?;
-        self.write(context, bytes)
+        self.write(context, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
