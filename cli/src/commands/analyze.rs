@@ -112,7 +112,11 @@ fn show(diagnostic: &Diagnostic, out: &mut dyn Write, style: Style) -> anyhow::R
         writeln!(out, "  {}: {}", diagnostic.field, diagnostic.message)?;
     }
     if let Some(advice) = &diagnostic.advice {
-        writeln!(out, "  fix: {advice}")?;
+        let what = match diagnostic.severity {
+            Severity::Error | Severity::Warning => "fix",
+            Severity::Info => "otherwise",
+        };
+        writeln!(out, "  {what}: {advice}")?;
     }
     writeln!(out)?;
     Ok(())

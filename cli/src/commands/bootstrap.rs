@@ -27,7 +27,7 @@ use mesh::{
 
 use super::{
     mesh as mesh_args,
-    proxy::{Server, label, spiffe_id},
+    proxy::{Server, label, member::socket, spiffe_id},
 };
 
 const EXAMPLES: &str = "\
@@ -36,7 +36,7 @@ The file is JSON, which is YAML as well, for `envoy -c` and for `sallyport gatew
 Examples:
   # an Envoy as the tutorial's egress gateway, beside `sallyport control --plaintext` and an agent
   sallyport certs agent --identity egress --socket sds
-  sallyport bootstrap --control http://127.0.0.1:15010 --agent sds \\
+  sallyport bootstrap --control http://127.0.0.1:15010 --sds unix:sds \\
       --node router~127.0.0.1~egress.istio-egress~istio-egress.svc.cluster.local \\
       --labels app=istio-egressgateway,istio=egressgateway
 
@@ -83,14 +83,15 @@ pub(super) struct Args {
     /// Follow by the state of the world, not by changes
     #[arg(long, requires = "control")]
     state_of_the_world: bool,
-    /// Take certificates and roots from an agent on this Unix socket
+    /// Take certificates and roots from an agent that serves them over SDS: unix:PATH, the socket of `sallyport certs agent`
     #[arg(
         long,
-        value_name = "SOCKET",
+        value_name = "unix:PATH",
+        value_parser = socket,
         required_unless_present = "identity",
         conflicts_with = "identity"
     )]
-    agent: Option<PathBuf>,
+    sds: Option<String>,
     /// Take them from cert-chain.pem, key.pem and root-cert.pem of this directory
     #[arg(long, value_name = "DIR")]
     identity: Option<PathBuf>,
@@ -153,15 +154,15 @@ impl Args {
     }
 
     fn proxy(&self, node: Node) -> anyhow::Result<Proxy> {
-        let secrets = match (&self.agent, &self.identity) {
-            (Some(socket), _) => Secrets::Agent(socket.clone()),
+        let secrets = match (&self.sds, &self.identity) {
+            (Some(socket), _) => Secrets::Agent(socket.trim_start_matches("unix:").into()),
             (None, Some(directory)) => Secrets::Files(Files {
                 chain: directory.join(CERT_CHAIN),
                 key: directory.join(KEY),
                 roots: directory.join(ROOT_CERT),
                 system_roots: self.system_roots.clone(),
             }),
-            (None, None) => anyhow::bail!("give --agent or --identity"),
+            (None, None) => anyhow::bail!("give --sds or --identity"),
         };
         Ok(Proxy {
             node,
@@ -268,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_control_plane_is_followed_over_tls_only_if_its_url_says_so() {
-        let agent = ["--agent", "/run/sds", "--control"];
+        let agent = ["--sds", "unix:/run/sds", "--control"];
         let tls = written(&[&[ROUTER], agent.as_slice(), &["https://istiod.istio-system:15012"]].concat()).unwrap();
         let plain = written(&[&[ROUTER], agent.as_slice(), &["http://127.0.0.1:15010"]].concat()).unwrap();
         let socket = |document: &Value| {
@@ -278,6 +279,8 @@ mod tests {
         };
         assert!(socket(&tls) && !socket(&plain));
         assert_eq!(tls["dynamic_resources"]["ads_config"]["api_type"], "DELTA_GRPC");
+        let agent = &plain["static_resources"]["clusters"][1]["load_assignment"]["endpoints"][0]["lb_endpoints"][0];
+        assert_eq!(agent["endpoint"]["address"]["pipe"]["path"], "/run/sds");
     }
 
     #[test]

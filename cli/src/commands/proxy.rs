@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use super::{Usage, duration};
 use crate::{following, shutdown::Shutdown};
 
-mod member;
+pub(super) mod member;
 
 pub(super) use member::Member;
 

@@ -84,7 +84,7 @@ impl Member {
     }
 }
 
-fn socket(text: &str) -> Result<String, String> {
+pub(in crate::commands) fn socket(text: &str) -> Result<String, String> {
     match text.strip_prefix(UNIX) {
         Some(path) if !path.is_empty() => Ok(text.to_owned()),
         _ => Err(format!("{text:?} is not the socket of an agent: {UNIX}PATH")),
