@@ -212,7 +212,7 @@ async fn get(address: SocketAddr) -> std::io::Result<String> {
 async fn static_listeners_take_routes_from_the_control_plane_and_nothing_else() {
     for api in BOTH {
         let unwanted = listener("unwanted", "r", &over_ads());
-        let (server, generations) = serve(bundle(&[unwanted.clone()], &[routes("r", "first")])).await;
+        let (server, generations) = serve(bundle(std::slice::from_ref(&unwanted), &[routes("r", "first")])).await;
         let own = fixed(listener("static", "r", &over_ads()));
         let (gateway, following) = gateway(&server, api, own).await;
         answers(&gateway, "static", "first").await;

@@ -92,6 +92,8 @@ async fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     let handle = Gateway::start(settings).await.context("cannot start the gateway")?;
     let following = control.map(|control| follow(&handle, control)).transpose()?;
     let signal = tokio::select! {
+        // Reports have been written before the configuration is found complete.
+        biased;
         signal = shutdown.requested() => signal,
         () = files.run() => "the end of the file watcher",
         () = member.run() => "the end of the identity",
