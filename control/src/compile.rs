@@ -27,6 +27,7 @@ mod notes;
 mod route;
 mod sidecar;
 mod tls;
+mod upgrades;
 mod virtual_host;
 
 use mesh_routes::Port;
@@ -59,6 +60,7 @@ pub fn compile(world: &World, mesh: &MeshConfig, node: &Node) -> (Bundle, Vec<Di
         Role::Gateway => gateway::add_all(cx, &mut bundle, &mut notes),
         Role::Sidecar => sidecar::add_all(cx, &mut bundle, &mut notes),
     }
+    upgrades::refuse(&mut bundle);
     (bundle, notes.into_sorted())
 }
 

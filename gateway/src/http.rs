@@ -174,7 +174,8 @@ async fn answer(
         return refuse_head(refusal, trail, *client, &context.chain.settings);
     }
     let resolved = context.resolve(&head, trail);
-    upgrade::check(&head, &context.chain.settings)?;
+    let route = resolved.as_ref().map(|resolved| &resolved.route.action);
+    upgrade::check(&head, &context.chain.settings, route)?;
     context.authorize(&head, trail)?;
     let resolved = resolved.ok_or(ProxyError::NoRoute)?;
     match &resolved.route.action {

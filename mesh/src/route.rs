@@ -112,6 +112,8 @@ pub struct Forward {
     pub prefix_rewrite: Option<String>,
     /// Ends a CONNECT request here and sends the bytes inside it to the cluster.
     pub terminate_connect: bool,
+    /// Upgrade tokens, lower-case, that this route refuses though its listener lets them through.
+    pub refused_upgrades: Vec<String>,
 }
 
 /// One cluster, or several with relative weights. Never empty, weights sum to 1 or more.

@@ -60,8 +60,8 @@ pub(super) fn connection_manager(
         },
         underscores: Underscores::Allow,
         upgrades: match peer {
-            Peer::Mesh | Peer::Application => vec!["websocket".into()],
-            Peer::ProxyUser => vec!["websocket".into(), "connect".into()],
+            Peer::Mesh | Peer::Application => vec![WEBSOCKET.into()],
+            Peer::ProxyUser => vec![WEBSOCKET.into(), "connect".into()],
         },
         generate_request_id: None,
         preserve_external_request_id: false,
@@ -77,6 +77,9 @@ pub(super) fn connection_manager(
         access_logs: access_logs(cx),
     }))
 }
+
+/// The one protocol, besides CONNECT, that a connection may leave HTTP for.
+pub(super) const WEBSOCKET: &str = "websocket";
 
 /// Everything but the chain; in Envoy's `x-forwarded-client-cert`.
 const EVERY_FACT: ClientCertDetails = ClientCertDetails {

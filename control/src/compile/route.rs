@@ -172,6 +172,7 @@ pub(super) fn forward(clusters: WeightedClusters, retry: Option<RetryPolicy>) ->
         host_rewrite: None,
         prefix_rewrite: None,
         terminate_connect: false,
+        refused_upgrades: Vec::new(),
     }
 }
 

@@ -465,6 +465,29 @@ fn the_explicit_proxy_routes_by_host_and_port_and_tunnels_tls() {
 }
 
 #[test]
+fn upgrades_are_refused_where_the_next_hop_speaks_http2() {
+    let objects = examples(&[
+        "tutorial/00-cluster.yaml",
+        "tutorial/30-sidecar-team-x.yaml",
+        "tutorial/40-gateway.yaml",
+        "tutorial/41-target-egress-gateway.yaml",
+        "tutorial/42-example-com.yaml",
+        "tutorial/43-example-com-route.yaml",
+        "tutorial/92-google-metadata-server.yaml",
+    ]);
+    let bundle = clean(&objects, &sidecar("team-x"));
+    for (host, refused) in [
+        ("example.com:80", &["websocket"][..]),
+        ("metadata.google.internal:80", &[]),
+    ] {
+        let RouteAction::Forward(forward) = &vhost(&bundle, "80", host)[0].action else {
+            panic!("{host} is forwarded");
+        };
+        assert_eq!(forward.refused_upgrades, refused, "{host}");
+    }
+}
+
+#[test]
 fn a_service_with_an_address_needs_no_server_name() {
     let ports = "[{number: 443, name: tls, protocol: TLS}, {number: 9000, name: tcp, protocol: TCP}]";
     let spec = format!("{{hosts: [a.test], addresses: [192.0.2.7], ports: {ports}, resolution: DNS}}");

@@ -15,7 +15,7 @@ use std::{
 use http::{Method, Response, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use mesh::listener::Http;
+use mesh::{listener::Http, route::RouteAction};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Answer, Context, head::Head, trail::Trail};
@@ -59,15 +59,13 @@ pub(super) fn take(parts: &mut Parts) -> Option<OnUpgrade> {
     parts.extensions.remove::<OnUpgrade>()
 }
 
-/// Whether the upgrade that a request wants is one we let through.
-pub(super) fn check(head: &Head, settings: &Http) -> Result<(), ProxyError> {
+/// Whether the upgrade that a request wants is one we let through, on this route.
+pub(super) fn check(head: &Head, settings: &Http, route: Option<&RouteAction>) -> Result<(), ProxyError> {
     let Some(wish) = &head.upgrade else { return Ok(()) };
     let token = wish.0.as_bytes();
-    let enabled = settings
-        .upgrades
-        .iter()
-        .any(|enabled| token.eq_ignore_ascii_case(enabled.as_bytes()));
-    if enabled {
+    let is_in = |tokens: &[String]| tokens.iter().any(|known| token.eq_ignore_ascii_case(known.as_bytes()));
+    let refused = matches!(route, Some(RouteAction::Forward(to)) if is_in(&to.refused_upgrades));
+    if is_in(&settings.upgrades) && !refused {
         Ok(())
     } else {
         Err(ProxyError::Request(BadRequest::Upgrade))

@@ -220,6 +220,7 @@ pub(crate) fn forward(cluster: &str) -> Route {
         host_rewrite: None,
         prefix_rewrite: None,
         terminate_connect: false,
+        refused_upgrades: Vec::new(),
     })))
 }
 

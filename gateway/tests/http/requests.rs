@@ -72,6 +72,16 @@ async fn a_head_request_has_no_body() {
 }
 
 #[tokio::test]
+async fn a_route_may_refuse_what_its_listener_lets_through() {
+    let plan = Plan::to(&[]).with_forward(|to| to.refused_upgrades = vec!["websocket".to_owned()]);
+    let proxy = plan.start().await;
+    let wish = "GET /ws HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n";
+    let answer = proxy.exchange(wish).await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert_eq!(proxy.line().await, "GET /ws HTTP/1.1 403 - upgrade_failed 0 0 c 0");
+}
+
+#[tokio::test]
 async fn a_websocket_carries_bytes_both_ways() {
     let upstream = Upstream::websocket().await;
     let proxy = Plan::to(&[upstream.address]).start().await;

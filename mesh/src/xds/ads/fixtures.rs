@@ -126,6 +126,7 @@ pub(super) fn routes(name: &str, revision: u8, cluster: &str) -> Resource {
             host_rewrite: None,
             prefix_rewrite: None,
             terminate_connect: false,
+            refused_upgrades: Vec::new(),
         })),
         request_headers: HeaderChanges::default(),
         response_headers: HeaderChanges::default(),

@@ -93,7 +93,7 @@ messages! {
             cluster_not_found_response_code = "SERVICE_UNAVAILABLE",
             prefix_rewrite, timeout, idle_timeout, retry_policy,
             priority = "DEFAULT",
-            upgrade_configs = "CONNECT with connect_config ends the tunnel here",
+            upgrade_configs = "CONNECT with connect_config ends the tunnel here; another with enabled: false is refused here",
             cluster_specifier = "cluster, weighted_clusters",
             host_rewrite_specifier = "host_rewrite_literal",
         }
@@ -108,7 +108,7 @@ messages! {
         }
     }
     UpgradeConfig {
-        supported { upgrade_type = "CONNECT", enabled = "true", connect_config }
+        supported { upgrade_type, enabled = "true for CONNECT, false for others", connect_config }
     }
     ConnectConfig {
         rejected { proxy_protocol_config, allow_post }
@@ -331,6 +331,7 @@ fn forward(scope: &Scope<'_>, message: &route::RouteAction) -> Decoded<Forward> 
     if message.priority != i32::from(RoutingPriority::Default) {
         scope.field("priority").refuse("HIGH", "only DEFAULT is supported");
     }
+    let upgrades = scope.list("upgrade_configs", &message.upgrade_configs, upgrade)?;
     Ok(Forward {
         clusters: clusters(scope, message)?,
         timeout: scope.duration("timeout", &message.timeout)?,
@@ -341,7 +342,8 @@ fn forward(scope: &Scope<'_>, message: &route::RouteAction) -> Decoded<Forward> 
         },
         host_rewrite: host_rewrite(scope, message)?,
         prefix_rewrite: common::non_empty(&message.prefix_rewrite),
-        terminate_connect: terminate_connect(scope, message)?,
+        terminate_connect: upgrades.contains(&Upgrade::Connect),
+        refused_upgrades: upgrades.into_iter().filter_map(Upgrade::refused).collect(),
     })
 }
 
@@ -383,27 +385,43 @@ fn host_rewrite(scope: &Scope<'_>, message: &route::RouteAction) -> Decoded<Opti
     }
 }
 
-fn terminate_connect(scope: &Scope<'_>, message: &route::RouteAction) -> Decoded<bool> {
-    let configs = scope.list(
-        "upgrade_configs",
-        &message.upgrade_configs,
-        |scope, config: &UpgradeConfig| {
-            scope.check(config);
-            if !config.upgrade_type.eq_ignore_ascii_case("connect") {
-                return Err(scope.field("upgrade_type").refuse(
-                    &config.upgrade_type,
-                    "only CONNECT; other upgrades are allowed per listener",
-                ));
-            }
-            if config.enabled.is_some_and(|enabled| !enabled.value) {
-                return Err(scope.field("enabled").refuse("false", "only true is supported"));
-            }
-            let connect = scope.required("connect_config", &config.connect_config)?;
+/// What a route says about requests to leave HTTP.
+#[derive(PartialEq)]
+enum Upgrade {
+    /// CONNECT ends here.
+    Connect,
+    /// This token is refused.
+    Refused(String),
+}
+
+impl Upgrade {
+    fn refused(self) -> Option<String> {
+        match self {
+            Self::Connect => None,
+            Self::Refused(token) => Some(token),
+        }
+    }
+}
+
+fn upgrade(scope: &Scope<'_>, config: &UpgradeConfig) -> Decoded<Upgrade> {
+    scope.check(config);
+    let enabled = config.enabled.is_none_or(|enabled| enabled.value);
+    let token = config.upgrade_type.to_ascii_lowercase();
+    match (token.as_str(), enabled, &config.connect_config) {
+        ("", ..) => Err(scope.field("upgrade_type").missing()),
+        ("connect", true, connect) => {
+            let connect = scope.required("connect_config", connect)?;
             scope.field("connect_config").check(connect);
-            Ok(())
-        },
-    )?;
-    Ok(!configs.is_empty())
+            Ok(Upgrade::Connect)
+        }
+        ("connect", false, _) => Err(scope.field("enabled").refuse("false", "CONNECT can only be true")),
+        (_, true, _) => Err(scope.field("upgrade_type").refuse(
+            &config.upgrade_type,
+            "only CONNECT; other upgrades are allowed per listener",
+        )),
+        (_, false, Some(_)) => Err(scope.field("connect_config").refuse("set", "only for CONNECT")),
+        (_, false, None) => Ok(Upgrade::Refused(token)),
+    }
 }
 
 fn retry_policy(scope: &Scope<'_>, message: &route::RetryPolicy) -> Decoded<RetryPolicy> {

@@ -102,11 +102,6 @@ fn route_match(value: &RouteMatch) -> route::RouteMatch {
 }
 
 fn forward(value: &Forward) -> route::RouteAction {
-    let connect = UpgradeConfig {
-        upgrade_type: "CONNECT".to_owned(),
-        enabled: None,
-        connect_config: Some(ConnectConfig::default()),
-    };
     route::RouteAction {
         cluster_specifier: Some(clusters(&value.clusters)),
         timeout: value.timeout.map(common::duration),
@@ -114,9 +109,23 @@ fn forward(value: &Forward) -> route::RouteAction {
         retry_policy: value.retry.as_ref().map(retry_policy),
         host_rewrite_specifier: value.host_rewrite.clone().map(HostRewriteSpecifier::HostRewriteLiteral),
         prefix_rewrite: value.prefix_rewrite.clone().unwrap_or_default(),
-        upgrade_configs: value.terminate_connect.then_some(connect).into_iter().collect(),
+        upgrade_configs: upgrades(value),
         ..Default::default()
     }
+}
+
+fn upgrades(value: &Forward) -> Vec<UpgradeConfig> {
+    let connect = value.terminate_connect.then(|| UpgradeConfig {
+        upgrade_type: "CONNECT".to_owned(),
+        enabled: None,
+        connect_config: Some(ConnectConfig::default()),
+    });
+    let refused = value.refused_upgrades.iter().map(|token| UpgradeConfig {
+        upgrade_type: token.clone(),
+        enabled: common::boolean(false),
+        connect_config: None,
+    });
+    connect.into_iter().chain(refused).collect()
 }
 
 fn clusters(value: &WeightedClusters) -> ClusterSpecifier {

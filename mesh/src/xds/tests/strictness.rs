@@ -388,3 +388,24 @@ fn a_connect_tunnel_can_end_here() {
     assert_eq!(route.matches.path, PathMatch::Connect);
     assert!(matches!(&route.action, RouteAction::Forward(forward) if forward.terminate_connect));
 }
+
+#[test]
+fn a_route_can_refuse_an_upgrade_and_allow_none() {
+    let route = |upgrade: &str| {
+        route_with(&format!(
+            "match: {{prefix: /}}, route: {{cluster: c, upgrade_configs: [{{upgrade_type: {upgrade}}}]}}"
+        ))
+    };
+    let config = decode::route_config(&json::parse(&route("WebSocket, enabled: false")).unwrap()).unwrap();
+    let action = &config.virtual_hosts[0].routes[0].action;
+    assert!(matches!(action, RouteAction::Forward(forward) if forward.refused_upgrades == ["websocket"]));
+    let at = "routes[r].virtual_hosts[v].routes[0].route.upgrade_configs[0]";
+    for (upgrade, wrong) in [
+        ("websocket", ".upgrade_type: websocket"),
+        ("'', enabled: false", ".upgrade_type: not set"),
+        ("CONNECT, enabled: false", ".enabled: false"),
+        ("websocket, enabled: false, connect_config: {}", ".connect_config: set"),
+    ] {
+        refused(&route(upgrade), decode::route_config, &[&format!("{at}{wrong}")]);
+    }
+}

@@ -1,6 +1,11 @@
 //! Route configurations.
 
-use proptest::{collection::vec, option, prelude::*, sample::select};
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    sample::{select, subsequence},
+};
 
 use super::{
     cluster_name, host, long,
@@ -54,17 +59,21 @@ pub(super) fn forward() -> BoxedStrategy<Forward> {
         option::of(retry_policy()),
         option::of(word()),
         option::of(path()),
-        any::<bool>(),
+        (
+            any::<bool>(),
+            subsequence(vec!["websocket".to_owned(), "h2c".to_owned()], 0..=2),
+        ),
     )
         .prop_map(
-            |(clusters, (timeout, idle_timeout), retry, host_rewrite, prefix_rewrite, terminate_connect)| Forward {
+            |(clusters, (timeout, idle_timeout), retry, host_rewrite, prefix_rewrite, upgrades)| Forward {
                 clusters,
                 timeout,
                 idle_timeout,
                 retry,
                 host_rewrite,
                 prefix_rewrite,
-                terminate_connect,
+                terminate_connect: upgrades.0,
+                refused_upgrades: upgrades.1,
             },
         )
         .boxed()
