@@ -98,6 +98,8 @@ pub(crate) enum BadRequest {
     HeadersTooLarge,
     /// Too many header lines.
     TooManyHeaders,
+    /// CONNECT with a body.
+    Body,
     /// The authority is not `host[:port]`.
     Authority,
     /// An absolute target of another scheme than http and https.
@@ -120,6 +122,8 @@ pub(crate) enum BadRequest {
     Upgrade,
     /// An HTTP/2 stream broke the protocol.
     Http2,
+    /// An HTTP/2 header has a value that it may not have.
+    Http2Field,
 }
 
 /// Why a connection could not be made.
@@ -318,12 +322,14 @@ impl BadRequest {
             | Self::ConnectionHeader
             | Self::HeadersTooLarge
             | Self::TooManyHeaders
+            | Self::Body
             | Self::Authority
             | Self::Scheme
             | Self::Target
             | Self::HttpsOnPlaintext
             | Self::Underscore
-            | Self::Http2 => Some(Flag::Dpe),
+            | Self::Http2
+            | Self::Http2Field => Some(Flag::Dpe),
             Self::MissingHost | Self::Path | Self::AsteriskPath | Self::QueryContent | Self::Upgrade => None,
         }
     }
@@ -338,6 +344,7 @@ impl BadRequest {
             Self::ConnectionHeader => "http1.connection_header_rejected",
             Self::HeadersTooLarge => "http1.headers_too_large",
             Self::TooManyHeaders => "http1.too_many_headers",
+            Self::Body => "http1.body_disallowed",
             Self::Authority => "http.invalid_authority",
             Self::Scheme => "http1.invalid_scheme",
             Self::Target => "http1.invalid_url",
@@ -348,6 +355,7 @@ impl BadRequest {
             Self::AsteriskPath => "absolute_path_rejected",
             Self::QueryContent => "query_missing_content_type",
             Self::Upgrade => "upgrade_failed",
+            Self::Http2Field => "http2.invalid.header.field",
             Self::Http2 => "http2.violation.of.messaging.rule",
         }
     }
@@ -363,6 +371,7 @@ impl BadRequest {
             | Self::LengthAndChunked
             | Self::Characters
             | Self::ConnectionHeader
+            | Self::Body
             | Self::Authority
             | Self::Scheme
             | Self::Target
@@ -370,7 +379,8 @@ impl BadRequest {
             | Self::MissingHost
             | Self::Path
             | Self::QueryContent
-            | Self::Http2 => StatusCode::BAD_REQUEST,
+            | Self::Http2
+            | Self::Http2Field => StatusCode::BAD_REQUEST,
         }
     }
 

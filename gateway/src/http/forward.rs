@@ -25,7 +25,7 @@ use super::{
     upgrade::{self, Terms, Tunnel},
 };
 use crate::{
-    error::{BadRequest, ProxyError},
+    error::{BadRequest, ProxyError, UpstreamReset},
     flags::Flag,
     limits,
     upstream::{
@@ -218,6 +218,10 @@ impl<'a> Exchange<'a> {
             error = self.timers.expired() => Err(Failed { error, unsent: None }),
         };
         match sent {
+            Ok((response, _)) if !hop::has_one_end(response.headers(), response.version()) => {
+                let reset = UpstreamReset::Protocol;
+                Err(ProxyError::Reset { reset, started: false })
+            }
             Ok((response, lease)) => Ok(Attempt {
                 response,
                 lease,
@@ -281,7 +285,7 @@ impl<'a> Exchange<'a> {
             incoming,
             lease: attempt.lease,
             timers: self.timers.for_body(),
-            pass_trailers: self.client == Version::HTTP_2,
+            pass_trailers: self.http2 && self.client == Version::HTTP_2,
         };
         Response::from_parts(parts, download)
     }
@@ -294,7 +298,7 @@ impl<'a> Exchange<'a> {
         switch: Option<OnUpgrade>,
     ) -> Result<Answer, ProxyError> {
         let unasked = ProxyError::Reset {
-            reset: crate::error::UpstreamReset::Protocol,
+            reset: UpstreamReset::Protocol,
             started: false,
         };
         let (Some(terms), Some(downstream)) = (terms, switch) else {
@@ -302,9 +306,9 @@ impl<'a> Exchange<'a> {
         };
         let upstream = hyper::upgrade::on(&mut attempt.response);
         let (mut parts, _) = attempt.response.into_parts();
-        hop::strip(&mut parts.headers, parts.version);
-        if let Some(wish) = &terms.asked.upgrade {
-            hop::set_upgrade(&mut parts.headers, wish.clone());
+        let consent = hop::strip(&mut parts.headers, parts.version);
+        if let Some(upgrade) = consent.or_else(|| terms.asked.upgrade.as_deref().cloned()) {
+            hop::set_upgrade(&mut parts.headers, upgrade);
         }
         self.rewrite(&mut parts.headers, attempt.took);
         let tunnel = Tunnel::upgraded(downstream, upstream, attempt.lease, terms);
@@ -374,7 +378,7 @@ fn outbound(head: Head, http2: bool, has_body: bool) -> Result<Parts, ProxyError
             headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         if let Some(upgrade) = upgrade {
-            hop::set_upgrade(&mut headers, upgrade);
+            hop::set_upgrade(&mut headers, *upgrade);
         }
     }
     let mut request = Request::new(());

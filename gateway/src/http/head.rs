@@ -36,7 +36,7 @@ pub(crate) struct Head {
     pub(crate) headers: HeaderMap,
     pub(crate) version: Version,
     /// The protocol the client wants to switch to.
-    pub(crate) upgrade: Option<Upgrade>,
+    pub(crate) upgrade: Option<Box<Upgrade>>,
     /// `https` if the client used TLS, as far as we know.
     pub(crate) scheme: Scheme,
     /// The client, which a trusted proxy may have told us; without a port then.
@@ -69,7 +69,12 @@ impl Head {
             check_target(&uri, &method, conn.tls.is_some(), settings)?;
             hop::check_nominated(&headers)?;
         }
-        check_count(&headers, settings)?;
+        let pseudo = if version < Version::HTTP_2 {
+            0
+        } else {
+            pseudo_headers(&uri)
+        };
+        check_count(headers.len() + pseudo, settings)?;
         check_underscores(&mut headers, settings)?;
         let authority = authority(&uri, version, &mut headers)?;
         let is_connect = method == Method::CONNECT;
@@ -96,7 +101,7 @@ impl Head {
     pub(crate) fn sanitize(&mut self, edge: &forwarded::Edge<'_>) -> Result<(), Refusal> {
         let settings = edge.settings;
         let keeps_host = hop::nominates(&self.headers, &HOST);
-        self.upgrade = hop::strip(&mut self.headers, self.version);
+        self.upgrade = hop::strip(&mut self.headers, self.version).map(Box::new);
         if self.authority.is_empty() || keeps_host {
             self.authority = HeaderValue::from_static("");
             return Err(Refusal::Error(BadRequest::MissingHost));
@@ -243,11 +248,21 @@ fn check_target(uri: &Uri, method: &Method, tls: bool, settings: &Http) -> Resul
     }
 }
 
-fn check_count(headers: &HeaderMap, settings: &Http) -> Result<(), BadRequest> {
+/// How many of HTTP/2's pseudo-headers a request had: its method, and what its target consists of.
+fn pseudo_headers(uri: &Uri) -> usize {
+    let parts = [
+        uri.scheme().is_some(),
+        uri.authority().is_some(),
+        uri.path_and_query().is_some(),
+    ];
+    1 + parts.into_iter().filter(|part| *part).count()
+}
+
+fn check_count(count: usize, settings: &Http) -> Result<(), BadRequest> {
     let limit = settings.limits.header_count.map_or(crate::limits::HEADERS, |count| {
         usize::try_from(count).unwrap_or(usize::MAX)
     });
-    if headers.len() > limit {
+    if count > limit {
         Err(BadRequest::TooManyHeaders)
     } else {
         Ok(())
@@ -279,6 +294,10 @@ fn authority(uri: &Uri, version: Version, headers: &mut HeaderMap) -> Result<Hea
             let text = authority.as_str();
             // Who asks is not a part of whom is asked (RFC 9110 section 4.2.4).
             let host = text.rsplit_once('@').filter(|_| is_url).map_or(text, |(_, host)| host);
+            if host.contains('@') && version >= Version::HTTP_2 {
+                // RFC 9113 section 8.3.1.
+                return Err(BadRequest::Http2Field);
+            }
             HeaderValue::from_str(host).map_err(|_| BadRequest::Authority)?
         }
         None if headers.get_all(HOST).iter().nth(1).is_some() => {

@@ -8,9 +8,10 @@ use smallvec::SmallVec;
 
 use crate::error::BadRequest;
 
-/// The protocol a client wants to switch to.
+/// The protocol that a client wants to switch to, or that its server switches to; and what `connection` says of it, both in
+/// the sender's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Upgrade(pub(crate) HeaderValue);
+pub(crate) struct Upgrade(pub(crate) HeaderValue, HeaderValue);
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -68,6 +69,19 @@ pub(crate) fn check_nominated(headers: &HeaderMap) -> Result<(), BadRequest> {
     Ok(())
 }
 
+/// Whether all who read a response over HTTP/1 agree where its body ends (RFC 9112 section 6.3): it has one length, or is
+/// chunked and nothing else.
+pub(crate) fn has_one_end(headers: &HeaderMap, version: Version) -> bool {
+    let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        _ if version >= Version::HTTP_2 => true,
+        (None, _) => lengths <= 1,
+        (Some(coding), None) => lengths == 0 && coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
 /// Whether `connection` names a header.
 pub(crate) fn nominates(headers: &HeaderMap, name: &HeaderName) -> bool {
     tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(name.as_str()))
@@ -75,25 +89,36 @@ pub(crate) fn nominates(headers: &HeaderMap, name: &HeaderName) -> bool {
 
 /// Writes the wish, or the consent, to switch protocols.
 pub(crate) fn set_upgrade(headers: &mut HeaderMap, upgrade: Upgrade) {
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(CONNECTION, upgrade.1);
     headers.insert(header::UPGRADE, upgrade.0);
+}
+
+/// What a response says to a client of HTTP/1.0, which `keeps` its connection or takes it to end.
+pub(crate) fn set_persistence(headers: &mut HeaderMap, keeps: bool) {
+    let word = HeaderValue::from_static(if keeps { "keep-alive" } else { "close" });
+    headers.entry(CONNECTION).or_insert(word);
 }
 
 fn wanted_upgrade(headers: &HeaderMap) -> Option<Upgrade> {
     if !nominates(headers, &UPGRADE) {
         return None;
     }
-    let value = headers.get(UPGRADE)?;
-    (!value.as_bytes().eq_ignore_ascii_case(H2C.as_bytes())).then(|| Upgrade(value.clone()))
+    let protocol = headers.get(UPGRADE)?.clone();
+    let words: SmallVec<[&str; 2]> = tokens(headers, &CONNECTION).filter(|token| is_known(token)).collect();
+    let connection = HeaderValue::from_str(&words.join(", ")).ok()?;
+    (!protocol.as_bytes().eq_ignore_ascii_case(H2C.as_bytes())).then_some(Upgrade(protocol, connection))
+}
+
+/// What `connection` says besides naming headers.
+fn is_known(token: &str) -> bool {
+    ["close", "keep-alive", "upgrade"]
+        .iter()
+        .any(|known| token.eq_ignore_ascii_case(known))
 }
 
 fn remove_nominated(headers: &mut HeaderMap) {
-    let is_interesting = |token: &&str| {
-        // What `te` says is sorted out apart.
-        !["close", "keep-alive", "te", "upgrade"]
-            .iter()
-            .any(|known| token.eq_ignore_ascii_case(known))
-    };
+    // What `te` says is sorted out apart.
+    let is_interesting = |token: &&str| !is_known(token) && !token.eq_ignore_ascii_case("te");
     // An invalid name is no header's.
     let names: SmallVec<[HeaderName; 2]> = tokens(headers, &CONNECTION)
         .filter(is_interesting)
@@ -171,6 +196,20 @@ mod tests {
         check(":path", false);
         check("a,b,c,d,e,f,g,h,i", true);
         check("a,b,c,d,e,f,g,h,i,j", false);
+    }
+
+    #[test]
+    fn a_response_ends_in_one_place() {
+        let check = |lines: &[(&'static str, &'static str)], one: bool| {
+            assert_eq!(has_one_end(&map(lines), Version::HTTP_11), one, "{lines:?}");
+        };
+        check(&[], true);
+        check(&[("content-length", "3")], true);
+        check(&[("content-length", "3"), ("content-length", "3")], false);
+        check(&[("transfer-encoding", "Chunked")], true);
+        check(&[("transfer-encoding", "gzip, chunked")], false);
+        check(&[("transfer-encoding", "gzip")], false);
+        check(&[("transfer-encoding", "chunked"), ("content-length", "3")], false);
     }
 
     #[test]

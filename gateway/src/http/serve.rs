@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, convert::Infallible, future::Future, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
-use http::{Request, Response};
+use http::{HeaderName, Request, Response, Version};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -21,7 +21,7 @@ use super::{
     forwarded::PeerDescription,
     guard::{Guarded, Status},
     head::{Head, Refusal},
-    serve_request,
+    hop, serve_request,
     trail::Trail,
 };
 use crate::{
@@ -108,9 +108,14 @@ async fn serve_http1(session: &Rc<Session>, io: Guarded<Replay<Downstream>>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let session = serving.clone();
         session.requests.set(session.requests.get() + 1);
+        let keeps = (request.version() == Version::HTTP_10)
+            .then(|| hop::nominates(request.headers(), &HeaderName::from_static("keep-alive")));
         let request = Unserved::new(&session, request);
         async move {
-            let response = request.serve().await;
+            let mut response = request.serve().await;
+            if let Some(keeps) = keeps {
+                hop::set_persistence(response.headers_mut(), keeps);
+            }
             session.answered(response.body().is_switching());
             Ok::<_, Infallible>(response)
         }
@@ -122,7 +127,7 @@ async fn serve_http1(session: &Rc<Session>, io: Guarded<Replay<Downstream>>) {
     if let Err(error) = ended
         && error.is_parse()
     {
-        session.record_violation(http::Version::HTTP_11, &ProxyError::Request(BadRequest::Codec));
+        session.record_violation(Version::HTTP_11, &ProxyError::Request(BadRequest::Codec));
     }
 }
 
@@ -153,7 +158,7 @@ async fn serve_http2(session: &Rc<Session>, io: Replay<Downstream>) {
         .run(connection, |connection| connection.graceful_shutdown())
         .await;
     if ended.is_err_and(|error| is_protocol_error(&error)) {
-        session.record_violation(http::Version::HTTP_2, &ProxyError::Request(BadRequest::Http2));
+        session.record_violation(Version::HTTP_2, &ProxyError::Request(BadRequest::Http2));
     }
 }
 

@@ -9,6 +9,8 @@ use std::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::frames::Frame;
+
 /// A case.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -197,6 +199,14 @@ pub(crate) enum Step {
     Dribble { text: String, size: usize },
     /// Sends a `ClientHello` that is made by hand.
     Hello(CraftedHello),
+    /// Begins HTTP/2 as a client, with these settings.
+    Preface(Vec<(u16, u32)>),
+    /// Begins HTTP/2 as a server: reads the client's preface, sends these settings.
+    Serve(Vec<(u16, u32)>),
+    /// Sends HTTP/2 frames.
+    Frames(Vec<Frame>),
+    /// Reads HTTP/2 frames until these streams or the connection have ended, and tells what came.
+    Streams(Vec<u32>),
     /// Reads so many bytes and tells them.
     Read(usize),
     /// Reads a response to a request with this method.
@@ -420,8 +430,13 @@ impl Case {
 impl Connection {
     /// Log lines that follow from it: one for each response asked for.
     fn answers(&self) -> usize {
-        let read = |step: &&Step| matches!(step, Step::Response(_));
-        let asked = self.h1.len() + self.h2.len() + self.together.len() + self.steps.iter().filter(read).count();
+        let read = |step: &Step| match step {
+            Step::Response(_) => 1,
+            Step::Streams(streams) => streams.len(),
+            _ => 0,
+        };
+        let read: usize = self.steps.iter().map(read).sum();
+        let asked = self.h1.len() + self.h2.len() + self.together.len() + read;
         asked * self.times.unwrap_or(1)
     }
 }

@@ -14,6 +14,7 @@ mod case;
 mod client;
 mod config;
 mod document;
+mod frames;
 mod h2_server;
 mod hello;
 mod observation;

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use crate::{
     case::Step,
-    hello,
+    frames, hello,
     wire::{End, Wire, body},
 };
 
@@ -91,6 +91,18 @@ async fn one(wire: &mut Wire, step: &Step, told: &mut Vec<Value>) -> io::Result<
             let bytes = hello::craft(hello);
             dribble(wire, &bytes, hello.segments.unwrap_or(bytes.len())).await?;
         }
+        Step::Preface(settings) => frames::begin(wire, true, settings).await?,
+        Step::Serve(settings) => {
+            // What came in its place shows in what is read next.
+            let _ = wire.exactly(24).await;
+            frames::begin(wire, false, settings).await?;
+        }
+        Step::Frames(list) => {
+            for frame in list {
+                frames::send(wire, frame).await?;
+            }
+        }
+        Step::Streams(wanted) => told.push(json!({"frames": frames::read(wire, wanted).await})),
         Step::Read(count) => told.push(match wire.exactly(*count).await {
             Ok(bytes) => json!({"read": body(&bytes)}),
             Err(end) => json!({"read": {"end": end.told()}}),
@@ -120,7 +132,8 @@ async fn dribble(wire: &mut Wire, bytes: &[u8], size: usize) -> io::Result<()> {
     Ok(())
 }
 
-fn hex(text: &str) -> Vec<u8> {
+/// Bytes from their hexadecimal digits.
+pub(crate) fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<char> = text.chars().filter(|digit| !digit.is_whitespace()).collect();
     let byte = |pair: &[char]| {
         let pair: String = pair.iter().collect();

@@ -20,7 +20,7 @@ pub(crate) struct Download {
     pub(crate) incoming: Incoming,
     pub(crate) lease: Lease,
     pub(crate) timers: BodyTimers,
-    /// HTTP/1 clients get none by default, as in Envoy.
+    /// Over HTTP/1, on either side, there are none by default, as in Envoy.
     pub(crate) pass_trailers: bool,
 }
 

@@ -249,6 +249,9 @@ impl Head {
 
     /// RFC 9112 section 6.3, without what that leaves to the recipient.
     fn finish(&self) -> Result<(), BadRequest> {
+        if self.is_connect && (self.is_chunked() || self.length().is_some_and(|length| length > 0)) {
+            return Err(BadRequest::Body);
+        }
         match (self.coding, self.length) {
             (Coding::Chunked | Coding::Other, Length::Bytes(_) | Length::Malformed) => {
                 Err(BadRequest::LengthAndChunked)
@@ -280,6 +283,7 @@ fn check_start(line: &[u8]) -> Result<(), BadRequest> {
 fn check_target(method: &[u8], target: &[u8]) -> Result<(), BadRequest> {
     let scheme = target.windows(3).position(|window| window == b"://");
     match (target.first(), scheme) {
+        (Some(b'/'), _) if method == b"CONNECT" => return Err(BadRequest::Target),
         (Some(b'/'), _) => {}
         (_, Some(1..)) if is_hostless(target) => return Err(BadRequest::Target),
         (_, Some(1..)) => {}

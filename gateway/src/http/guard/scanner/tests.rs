@@ -81,6 +81,8 @@ fn refuses_what_envoy_refuses() {
     refused("\u{16}\u{3}\u{1}", BadRequest::Codec);
     refused("GET http:///a HTTP/1.1\r\n\r\n", BadRequest::Target);
     refused("GET ://a/ HTTP/1.1\r\n\r\n", BadRequest::Codec);
+    refused("CONNECT /a HTTP/1.1\r\n\r\n", BadRequest::Target);
+    refused("CONNECT a:1 HTTP/1.1\r\ncontent-length: 1\r\n\r\n", BadRequest::Body);
     refused("GET a/b HTTP/1.1\r\n\r\n", BadRequest::Codec);
     refused("GET /<a> HTTP/1.1\r\n\r\n", BadRequest::Codec);
     refused("GET http:/a HTTP/1.1\r\n\r\n", BadRequest::Codec);
