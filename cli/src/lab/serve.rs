@@ -2,20 +2,27 @@
 //!
 //! Invariant: every task is owned by the future of [`serve`]; dropping that ends listener and connections.
 
-use std::{convert::Infallible, future::Future, io, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use gateway::network::{Accepted, Network};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
-    Request, Response, StatusCode,
+    HeaderMap, Request, Response, StatusCode,
     body::{Bytes, Incoming},
+    header::{CONNECTION, UPGRADE},
     server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinSet,
     time::timeout,
@@ -31,6 +38,8 @@ const MAX_BODY: usize = 1024 * 1024;
 /// A client that has not finished its TLS handshake, or a request's head, by then is dropped.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const H2: &[u8] = b"h2";
+/// What is said on a connection that has left HTTP, before it is closed.
+const GREETING: &[u8] = b"hello\n";
 
 /// What to serve, and how.
 #[derive(Clone)]
@@ -78,14 +87,54 @@ async fn connection(stream: TcpStream, service: Service) -> io::Result<()> {
     }
 }
 
-async fn http1(stream: impl AsyncRead + AsyncWrite + Unpin, peer: Accepted, page: Page) -> io::Result<()> {
-    let serve = service_fn(|request| answer(peer, &page, request));
+async fn http1(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Accepted,
+    page: Page,
+) -> io::Result<()> {
+    let upgraded = Mutex::new(None);
+    let serve = service_fn(|mut request| {
+        let upgrade = request.headers().contains_key(UPGRADE);
+        if upgrade {
+            let mut upgraded = upgraded.lock().unwrap_or_else(PoisonError::into_inner);
+            *upgraded = Some(hyper::upgrade::on(&mut request));
+        }
+        let page = &page;
+        async move {
+            if upgrade {
+                return Ok(switching(request.headers()));
+            }
+            answer(peer, page, request).await
+        }
+    });
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HANDSHAKE)
         .serve_connection(TokioIo::new(stream), serve)
+        .with_upgrades()
         .await
-        .map_err(io::Error::other)
+        .map_err(io::Error::other)?;
+    match upgraded.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(upgraded) => greet(TokioIo::new(upgraded.await.map_err(io::Error::other)?)).await,
+        None => Ok(()),
+    }
+}
+
+/// Whatever protocol a client wants to go on with: it gets a greeting in it.
+fn switching(request: &HeaderMap) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    for name in [CONNECTION, UPGRADE] {
+        if let Some(value) = request.get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    response
+}
+
+async fn greet(mut stream: impl AsyncWrite + Unpin) -> io::Result<()> {
+    stream.write_all(GREETING).await?;
+    stream.shutdown().await
 }
 
 async fn http2(stream: impl AsyncRead + AsyncWrite + Unpin, peer: Accepted, page: Page) -> io::Result<()> {

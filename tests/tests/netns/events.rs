@@ -210,3 +210,56 @@ fn impatient() -> Manifest {
         ..route
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_passes_unless_the_next_hop_speaks_http2() {
+    both("a websocket", async |mesh| {
+        let metadata = manifests::find("tutorial/92-google-metadata-server.yaml").unwrap();
+        mesh.install(&[metadata]).await.unwrap();
+
+        let reply = websocket(mesh, "http://metadata.google.internal").await;
+        assert_eq!((reply.status.as_u16(), reply.text().as_str()), (101, "hello\n"));
+        let sidecar = mesh.sidecar(Place::TeamX).unwrap().take_when(1).await;
+        check(
+            &sidecar,
+            &[
+                (Field::Code, "101"),
+                // It is the site that hangs up.
+                (Field::Flags, "UC"),
+                (
+                    Field::Details,
+                    "upstream_reset_after_response_started{connection_termination}",
+                ),
+                (Field::UpstreamHost, "169.254.169.254:80"),
+                (Field::BytesSent, "6"),
+            ],
+        );
+
+        let reply = websocket(mesh, "http://example.com").await;
+        assert_eq!((reply.status.as_u16(), reply.text().as_str()), (403, ""));
+        let sidecar = mesh.sidecar(Place::TeamX).unwrap().take_when(1).await;
+        check(
+            &sidecar,
+            &[
+                (Field::Code, "403"),
+                (Field::Flags, "-"),
+                (Field::Details, "upgrade_failed"),
+                (Field::UpstreamHost, "-"),
+                (Field::Cluster, "outbound|80|target-egress-gateway-mTLS|*"),
+            ],
+        );
+        assert_eq!(
+            mesh.gateway().take_when(0).await,
+            [""; 0],
+            "the gateway never hears of it"
+        );
+    })
+    .await;
+}
+
+async fn websocket(mesh: &Mesh, url: &str) -> Reply {
+    let upgrade = ["connection: upgrade", "upgrade: websocket", "sec-websocket-version: 13"];
+    let headers = upgrade.iter().flat_map(|header| ["--header", header]);
+    let arguments: Vec<_> = headers.chain(["--http1.1", url]).collect();
+    call(mesh, &arguments).await.unwrap()
+}
