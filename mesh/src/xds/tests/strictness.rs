@@ -399,7 +399,7 @@ fn a_route_can_refuse_an_upgrade_and_allow_none() {
     let config = decode::route_config(&json::parse(&route("WebSocket, enabled: false")).unwrap()).unwrap();
     let action = &config.virtual_hosts[0].routes[0].action;
     assert!(matches!(action, RouteAction::Forward(forward) if forward.refused_upgrades == ["websocket"]));
-    let at = "routes[r].virtual_hosts[v].routes[0].route.upgrade_configs[0]";
+    let at = "route_configs[rc].virtual_hosts[0].routes[0].route.upgrade_configs[0]";
     for (upgrade, wrong) in [
         ("websocket", ".upgrade_type: websocket"),
         ("'', enabled: false", ".upgrade_type: not set"),
