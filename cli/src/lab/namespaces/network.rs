@@ -109,7 +109,9 @@ impl Network {
         }
         let probe = Self::new();
         if let Err(error) = probe.add(Place::Router) {
-            return Some(format!("network namespaces need root and CAP_SYS_ADMIN: {error:#}"));
+            return Some(format!(
+                "network namespaces need root (sudo) and CAP_SYS_ADMIN: {error:#}"
+            ));
         }
         let rules = [
             "-t nat -A OUTPUT -p tcp -m owner --uid-owner 1 -j REDIRECT --to-ports 1",
