@@ -69,7 +69,7 @@ async fn holds(sidecar: Program, gateway: Program) {
             panic!("{what}: {}: {error:#}\n{}", chapter.title, mesh.said());
         }
         for claim in chapter.claims {
-            let (claim, evidence, contradictions) = mesh.judge(claim).await.unwrap();
+            let (claim, evidence, contradictions) = Box::pin(mesh.judge(claim)).await.unwrap();
             claims += 1;
             record.add(claim.text, &evidence);
             if !contradictions.is_empty() {
@@ -79,7 +79,7 @@ async fn holds(sidecar: Program, gateway: Program) {
         }
     }
     let (said, rules) = (mesh.said(), mesh.release().unwrap());
-    let strays = mesh.finish().await.unwrap();
+    let strays = Box::pin(mesh.finish()).await.unwrap();
     let held = claims - broken.len();
     shout(&format!(
         "the tutorial on a real network, {what}: {held} of {claims} claims hold"
