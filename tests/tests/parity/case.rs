@@ -47,6 +47,11 @@ pub(crate) struct Case {
     /// Operators to log beside the usual ones.
     #[serde(default)]
     pub(crate) log: Vec<String>,
+    /// The log's format, as `core.SubstitutionFormatString`, instead of one JSON member for each operator; `{}` is Envoy's default.
+    pub(crate) log_format: Option<Value>,
+    /// Words of a text line, counted from 0 and separated by blanks, of which only the shape is compared: times, ids.
+    #[serde(default)]
+    pub(crate) varying: Vec<usize>,
     /// Names that can be resolved.
     #[serde(default)]
     pub(crate) names: BTreeMap<String, Name>,

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -68,8 +68,7 @@ async fn talk(
     carried: &Arc<Carried>,
     told: &mut Value,
 ) -> io::Result<()> {
-    let stream = connect(proxy).await?;
-    stream.set_nodelay(true)?;
+    let stream = connect(proxy, HOME).await?;
     told["local"] = json!(stream.local_addr()?.to_string());
     let mut wire = match &connection.tls {
         None => Wire::plain(stream)?,
@@ -99,14 +98,20 @@ async fn talk(
     Ok(())
 }
 
-/// From an address that is not `127.0.0.1`, in whose place Envoy forwards its own.
-async fn connect(proxy: SocketAddr) -> io::Result<TcpStream> {
+/// Where clients are: not at `127.0.0.1`, in whose place Envoy forwards its own address.
+const HOME: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// Connects from an address of this machine.
+pub(crate) async fn connect(proxy: SocketAddr, from: Ipv4Addr) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
-    socket.bind(([127, 0, 0, 2], 0).into())?;
-    socket.connect(proxy).await
+    socket.bind((from, 0).into())?;
+    let stream = socket.connect(proxy).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
-async fn http2(wire: Wire, connection: &Connection) -> io::Result<Vec<Value>> {
+/// Sends a connection's requests over HTTP/2 and tells the responses.
+pub(crate) async fn http2(wire: Wire, connection: &Connection) -> io::Result<Vec<Value>> {
     let (mut client, driver) = h2::client::Builder::new()
         .handshake::<_, Bytes>(wire.into_stream())
         .await

@@ -57,6 +57,11 @@ pub(crate) struct Places<'a> {
 
 /// The bootstrap file.
 pub(crate) fn bootstrap(case: &Case, places: &Places<'_>) -> Value {
+    document(&listener(case, places), &clusters(case, places), places)
+}
+
+/// The bootstrap file with this listener and these clusters.
+pub(crate) fn document(listener: &Value, clusters: &[Value], places: &Places<'_>) -> Value {
     let mut document = json!({
         "node": {"id": "router~127.0.0.1~egress.istio-egress~istio-egress.svc.cluster.local", "cluster": "egress"},
         "admin": {"address": socket(([127, 0, 0, 1], 0).into())},
@@ -69,15 +74,16 @@ pub(crate) fn bootstrap(case: &Case, places: &Places<'_>) -> Value {
         },
         "static_resources": {
             "secrets": secrets(),
-            "listeners": [listener(case, places)],
-            "clusters": clusters(case, places),
+            "listeners": [listener],
+            "clusters": clusters,
         },
     });
     fill(&mut document, places);
     document
 }
 
-fn socket(address: SocketAddr) -> Value {
+/// An address.
+pub(crate) fn socket(address: SocketAddr) -> Value {
     json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
 }
 
@@ -135,7 +141,8 @@ fn listener(case: &Case, places: &Places<'_>) -> Value {
     listener
 }
 
-fn chains(case: &Case, places: &Places<'_>) -> Vec<Value> {
+/// The filter chains of a case.
+pub(crate) fn chains(case: &Case, places: &Places<'_>) -> Vec<Value> {
     match case.listener {
         Shape::Http => vec![json!({"filters": [http(case, places)]})],
         Shape::Mtls => vec![json!({
@@ -239,13 +246,20 @@ fn tcp(case: &Case, chain: &Chain, places: &Places<'_>) -> Value {
 }
 
 fn access_log(case: &Case, places: &Places<'_>) -> Value {
-    let added = case.log.iter().map(String::as_str);
-    let fields = OPERATORS.iter().copied().chain(added);
-    let fields: BTreeMap<_, _> = fields.map(|operator| (operator, format!("%{operator}%"))).collect();
     let mut file = typed("envoy.extensions.access_loggers.file.v3.FileAccessLog");
     file["path"] = json!(places.log);
-    file["log_format"] = json!({"json_format": fields});
+    match &case.log_format {
+        Some(Value::Object(format)) if format.is_empty() => {}
+        Some(format) => file["log_format"] = format.clone(),
+        None => file["log_format"] = json!({"json_format": operators(case)}),
+    }
     json!({"name": "envoy.access_loggers.file", "typed_config": file})
+}
+
+fn operators(case: &Case) -> BTreeMap<&str, String> {
+    let added = case.log.iter().map(String::as_str);
+    let operators = OPERATORS.iter().copied().chain(added);
+    operators.map(|operator| (operator, format!("%{operator}%"))).collect()
 }
 
 fn clusters(case: &Case, places: &Places<'_>) -> Vec<Value> {
@@ -267,6 +281,7 @@ fn clusters(case: &Case, places: &Places<'_>) -> Vec<Value> {
     clusters.into_values().collect()
 }
 
-fn typed(message: &str) -> Value {
+/// A message that is packed in an `Any`.
+pub(crate) fn typed(message: &str) -> Value {
     json!({"@type": format!("type.googleapis.com/{message}")})
 }

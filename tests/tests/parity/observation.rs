@@ -7,19 +7,20 @@ use serde_json::{Value, json};
 /// Values by path.
 pub(crate) type Flat = BTreeMap<String, Value>;
 
-/// Fields of the log that hold a time span or a moment.
-const TIMES: &[&str] = &[
-    "START_TIME",
-    "EMIT_TIME",
-    "DURATION",
-    "REQUEST_DURATION",
-    "RESPONSE_DURATION",
-    "RESPONSE_TX_DURATION",
+/// What holds a time span, a moment or a number of this run only, in the log and in headers.
+const VARYING: &[&str] = &[
     "RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)",
     "CONNECTION_ID",
+    "DOWNSTREAM_REMOTE_PORT",
+    "DOWNSTREAM_DIRECT_REMOTE_PORT",
+    "DOWNSTREAM_LOCAL_PORT",
+    "DOWNSTREAM_DIRECT_LOCAL_PORT",
+    "UPSTREAM_LOCAL_PORT",
+    "UPSTREAM_REMOTE_PORT",
+    "DOWNSTREAM_TLS_SESSION_ID",
+    "date",
+    "x-envoy-upstream-service-time",
 ];
-/// The same in headers.
-const MOMENTS: &[&str] = &["date", "x-envoy-upstream-service-time"];
 
 /// Replaces what differs between runs.
 pub(crate) fn comparable(mut observed: Value, listener: &str, upstreams: &[(String, String)]) -> Value {
@@ -101,7 +102,8 @@ fn clean(value: &mut Value, name: Option<&str>, words: &[(String, String)]) {
             .iter_mut()
             .for_each(|(name, member)| clean(member, Some(name), words)),
         Value::Null | Value::Bool(_) => {}
-        Value::Number(_) | Value::String(_) if name.is_some_and(is_time) => *value = json!("<time>"),
+        Value::String(text) if name.is_some_and(is_moment) => *text = shape(text),
+        Value::Number(_) | Value::String(_) if name.is_some_and(varies) => *value = json!("<varies>"),
         Value::Number(_) => {}
         Value::String(text) => {
             for (address, word) in words {
@@ -116,8 +118,41 @@ fn clean(value: &mut Value, name: Option<&str>, words: &[(String, String)]) {
     }
 }
 
-fn is_time(name: &str) -> bool {
-    TIMES.contains(&name) || MOMENTS.contains(&name)
+fn varies(name: &str) -> bool {
+    VARYING.contains(&name)
+        || name
+            .split('(')
+            .next()
+            .is_some_and(|operator| operator.ends_with("DURATION"))
+}
+
+/// A time of day, in whatever format.
+fn is_moment(name: &str) -> bool {
+    ["START_TIME", "EMIT_TIME"]
+        .iter()
+        .any(|operator| name.starts_with(operator))
+}
+
+/// What a text has in common with others of its kind: a number is one, other digits are as many.
+fn shape(text: &str) -> String {
+    let digit = |c: char| if c.is_ascii_hexdigit() { '0' } else { c };
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text.len() < 6 {
+        return "<number>".to_owned();
+    }
+    text.chars().map(digit).collect()
+}
+
+/// Leaves the shape only of some words of a text line.
+pub(crate) fn without_varying(line: &str, varying: &[usize]) -> String {
+    let words = line.split(' ').enumerate();
+    let words = words.map(|(index, word)| {
+        if varying.contains(&index) {
+            shape(word)
+        } else {
+            word.to_owned()
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 mod uuid {

@@ -19,6 +19,11 @@ use crate::{
 /// One for all: keys are slow to make.
 static SETTING: OnceLock<Setting> = OnceLock::new();
 
+/// What the cases share, made when it is first asked for.
+pub(crate) fn setting() -> &'static Setting {
+    SETTING.get_or_init(Setting::new)
+}
+
 /// Runs a case. The error says where the two differ, or what neither did.
 pub(crate) fn case(named: &Named) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -29,7 +34,7 @@ pub(crate) fn case(named: &Named) -> Result<(), String> {
 }
 
 async fn observe(named: &Named, kind: Kind) -> Result<Value, String> {
-    let setting = SETTING.get_or_init(Setting::new);
+    let setting = setting();
     let case = &named.case;
     let scratch = setting.scratch(&format!("{}-{}-{kind:?}", named.area, named.name));
     let names = name_server(&case.names).await?;
@@ -53,7 +58,13 @@ async fn observe(named: &Named, kind: Kind) -> Result<Value, String> {
     let client = client::run(&case.client, proxy.address, &Client::new(setting)).await;
     proxy.logged(case.log_lines()).await;
     let seen = upstreams.told().await;
-    let observed = json!({"client": client, "upstreams": seen, "log": proxy.stop().await});
+    let mut log = proxy.stop().await;
+    for line in &mut log {
+        if let Value::String(text) = line {
+            *text = observation::without_varying(text, &case.varying);
+        }
+    }
+    let observed = json!({"client": client, "upstreams": seen, "log": log});
     let addresses: Vec<_> = addresses
         .into_iter()
         .map(|(name, address)| (name, address.to_string()))
