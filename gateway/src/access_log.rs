@@ -6,6 +6,7 @@
 
 mod format;
 mod operator;
+mod request;
 mod sink;
 mod time;
 
@@ -141,6 +142,8 @@ pub(crate) struct AccessRecord {
 )]
 enum Kind {
     Tcp,
+    /// A connection that no filter chain is for.
+    Unmatched,
     Http(HttpKind),
 }
 
@@ -196,11 +199,23 @@ pub(crate) struct RequestView<'a> {
     pub(crate) headers: &'a HeaderMap,
 }
 
+impl Upstream {
+    fn is_connected(&self) -> bool {
+        self.local.is_some()
+    }
+}
+
 impl AccessRecord {
     /// The record of a TCP connection.
     pub(crate) fn tcp(loggers: Arc<Loggers>, connection: Arc<Connection>) -> Self {
         let started = connection.started;
         Self::new(loggers, connection, started, Kind::Tcp)
+    }
+
+    /// The record of a connection that no filter chain is for.
+    pub(crate) fn unmatched(loggers: Arc<Loggers>, connection: Arc<Connection>) -> Self {
+        let started = connection.started;
+        Self::new(loggers, connection, started, Kind::Unmatched)
     }
 
     /// The record of an HTTP request. `protocol` is printed even if nothing else of the request can be read.
@@ -268,11 +283,15 @@ impl AccessRecord {
     /// Keeps what the formats print of the response, upstream's or ours, as the client gets it.
     pub(crate) fn response(&mut self, status: u16, headers: &HeaderMap) {
         self.status = status;
-        self.response_begin.get_or_insert_with(Instant::now);
         self.grpc_status = grpc_status(headers);
         if let Kind::Http(http) = &mut self.kind {
             http.response = keep(&self.loggers.plan.response, headers);
         }
+    }
+
+    /// An upstream's response begins.
+    pub(crate) fn response_began(&mut self) {
+        self.response_begin.get_or_insert_with(Instant::now);
     }
 
     /// Keeps what the formats print of the response's trailers.

@@ -49,8 +49,19 @@ pub(crate) struct TlsFacts {
     pub(crate) cipher: &'static str,
     /// The peer's certificate. Verified: nobody gets this far with one that is not.
     pub(crate) peer: Option<Peer>,
+    /// What authorization may call the peer, as [`Facts::peer_names`] says.
+    pub(crate) peer_names: Vec<String>,
     /// What our own certificate says.
     pub(crate) local: Option<Arc<Certificate>>,
+}
+
+/// The names of a peer that showed this certificate, or none.
+pub(crate) fn peer_names(certificate: Option<&Certificate>) -> Vec<String> {
+    let Some(certificate) = certificate else {
+        return vec![String::new()];
+    };
+    let sans = certificate.uri_sans.iter().chain(&certificate.dns_sans);
+    sans.chain([&certificate.subject]).cloned().collect()
 }
 
 /// A verified peer.
@@ -70,8 +81,8 @@ impl Connection {
 }
 
 impl Facts for Connection {
-    fn peer_uris(&self) -> Option<&[String]> {
-        self.peer().map(|peer| peer.certificate.uri_sans.as_slice())
+    fn peer_names(&self) -> Option<&[String]> {
+        self.tls.as_ref().map(|tls| tls.peer_names.as_slice())
     }
 
     fn direct_remote_ip(&self) -> IpAddr {
@@ -94,8 +105,8 @@ impl Facts for Connection {
         false
     }
 
-    fn header(&self, _: &str) -> Option<Cow<'_, str>> {
-        None
+    fn header_lines(&self, _: &str) -> impl Iterator<Item = Cow<'_, str>> {
+        std::iter::empty()
     }
 
     fn path(&self) -> &str {

@@ -197,6 +197,8 @@ impl ProxyError {
             Self::NoHealthyHost => "no_healthy_upstream".into(),
             Self::Connect(ConnectError::Timeout(_)) => before_start("connection_timeout").into(),
             Self::Connect(ConnectError::Io(reason) | ConnectError::Tls(reason)) => {
+                // Blanks of the reason, which is text, are none here, where white space ends a field.
+                let reason = reason.replace(char::is_whitespace, "_");
                 before_start(&format!("remote_connection_failure|{reason}")).into()
             }
             Self::Overflow => before_start("overflow").into(),

@@ -24,7 +24,7 @@ use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use mesh::{
     ClusterName,
     authz::Facts,
@@ -136,6 +136,7 @@ async fn serve_request(session: &Rc<Session>, request: Request<Incoming>) -> Res
         Ok(Answer::Switch(response, tunnel)) => trail.switch(response, tunnel),
         Err(error) => {
             trail.error(&error);
+            let client = client.having_sent(trail.has_read_request());
             let reply = reply::refuse(&error, trail.was_retried(), client, &context.chain.settings);
             if error.status().is_some() {
                 trail.local(reply)
@@ -167,7 +168,11 @@ async fn answer(
     let (mut parts, incoming) = request.into_parts();
     let switch = upgrade::take(&mut parts);
     let mut head = Head::read(parts, &context.session.conn, &context.chain.settings).map_err(ProxyError::Request)?;
-    *client = Client::of(&head);
+    let is_whole = incoming.is_end_stream();
+    *client = Client::of(&head).sending(!is_whole);
+    if is_whole {
+        trail.request_is_whole();
+    }
     let sanitized = context.session.misread().and_then(|()| head.sanitize(&context.edge()));
     trail.request(&head);
     if let Err(refusal) = sanitized {
@@ -179,8 +184,8 @@ async fn answer(
     context.authorize(&head, trail)?;
     let resolved = resolved.ok_or(ProxyError::NoRoute)?;
     match &resolved.route.action {
-        _ if context.needs_tls(&head, resolved.host) => redirect(context, &head, &rewrite::to_https(), trail),
-        RouteAction::Redirect(to) => redirect(context, &head, to, trail),
+        _ if context.needs_tls(&head, resolved.host) => redirect(context, &head, &rewrite::to_https(), *client, trail),
+        RouteAction::Redirect(to) => redirect(context, &head, to, *client, trail),
         RouteAction::Direct(direct) => {
             let status = StatusCode::from_u16(direct.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             let body = Bytes::copy_from_slice(direct.body.as_bytes());
@@ -259,14 +264,20 @@ fn refuse_head(refusal: Refusal, trail: &mut Trail, client: Client, settings: &H
     }
 }
 
-fn redirect(context: &Context<'_>, head: &Head, to: &Redirect, trail: &mut Trail) -> Result<Answer, ProxyError> {
+fn redirect(
+    context: &Context<'_>,
+    head: &Head,
+    to: &Redirect,
+    client: Client,
+    trail: &mut Trail,
+) -> Result<Answer, ProxyError> {
     let (status, headers) = rewrite::redirect(head, to).ok_or(ProxyError::Request(BadRequest::Path))?;
     trail.details("direct_response");
     Ok(Answer::Local(reply::local(
         status,
         headers,
         Bytes::new(),
-        Client::of(head),
+        client,
         &context.chain.settings,
     )))
 }
@@ -278,8 +289,8 @@ struct RequestFacts<'a> {
 }
 
 impl Facts for RequestFacts<'_> {
-    fn peer_uris(&self) -> Option<&[String]> {
-        self.conn.peer_uris()
+    fn peer_names(&self) -> Option<&[String]> {
+        self.conn.peer_names()
     }
 
     fn direct_remote_ip(&self) -> IpAddr {
@@ -302,8 +313,8 @@ impl Facts for RequestFacts<'_> {
         true
     }
 
-    fn header(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.head.header(name)
+    fn header_lines(&self, name: &str) -> impl Iterator<Item = Cow<'_, str>> {
+        self.head.header_lines(name)
     }
 
     fn path(&self) -> &str {

@@ -201,7 +201,7 @@ impl Arrival {
 
     fn record(&self, inspected: &Inspected) -> AccessRecord {
         let connection = self.facts(inspected);
-        AccessRecord::tcp(self.listener.logs().clone(), Arc::new(connection))
+        AccessRecord::unmatched(self.listener.logs().clone(), Arc::new(connection))
     }
 
     fn connection(&self, chain: &Chain, inspected: &Inspected) -> Connection {

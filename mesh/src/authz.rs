@@ -92,7 +92,8 @@ pub enum Principal {
     Or(Vec<Principal>),
     /// Not this.
     Not(Box<Principal>),
-    /// A peer with a certificate one of whose URI SANs matches (`None`: any certificate). Never matches without one.
+    /// A peer that came over TLS and one of whose names ([`Facts::peer_names`]) matches; `None`: any whom the TLS context lets in,
+    /// even one without a certificate if it asks for none. Never matches a connection in plaintext.
     Authenticated(Option<StringMatcher>),
     /// The address of the directly connected peer.
     DirectRemoteIp(IpNet),
@@ -133,8 +134,9 @@ pub enum MetadataValueMatch {
 
 /// What a decision looks at. HTTP facts are `None` for a TCP connection.
 pub trait Facts {
-    /// URI SANs of the peer's verified certificate; `None` without a certificate.
-    fn peer_uris(&self) -> Option<&[String]>;
+    /// What the peer's verified certificate calls it: URI SANs, DNS SANs, the subject, which is there even if it is empty. A peer
+    /// without a certificate has an empty subject only. `None` without TLS.
+    fn peer_names(&self) -> Option<&[String]>;
     /// Address of the directly connected peer.
     fn direct_remote_ip(&self) -> IpAddr;
     /// Address of the client after `x-forwarded-for`.
@@ -145,8 +147,9 @@ pub trait Facts {
     fn sni(&self) -> &str;
     /// Whether this is an HTTP request; if not, the following are not asked.
     fn is_http(&self) -> bool;
-    /// A header's value, several lines joined with `,`; pseudo headers included.
-    fn header(&self, name: &str) -> Option<Cow<'_, str>>;
+    /// The values of a header, line by line; pseudo headers included. Never joined: a line that a client adds must not hide
+    /// another from a policy.
+    fn header_lines(&self, name: &str) -> impl Iterator<Item = Cow<'_, str>>;
     /// The normalised path without query and fragment.
     fn path(&self) -> &str;
 }
@@ -212,10 +215,10 @@ impl Principal {
             Self::And(all) => all.iter().all(|p| p.matches(facts)),
             Self::Or(any) => any.iter().any(|p| p.matches(facts)),
             Self::Not(not) => !not.matches(facts),
-            Self::Authenticated(None) => facts.peer_uris().is_some(),
+            Self::Authenticated(None) => facts.peer_names().is_some(),
             Self::Authenticated(Some(matcher)) => facts
-                .peer_uris()
-                .is_some_and(|uris| uris.iter().any(|uri| matcher.matches(uri))),
+                .peer_names()
+                .is_some_and(|names| names.iter().any(|name| matcher.matches(name))),
             Self::DirectRemoteIp(net) => net.contains(&facts.direct_remote_ip()),
             Self::RemoteIp(net) => net.contains(&facts.remote_ip()),
             Self::Header(matcher) => header_matches(matcher, facts),
@@ -225,12 +228,20 @@ impl Principal {
     }
 }
 
-/// A TCP connection has no headers: Envoy evaluates the matcher on an empty header map, so that only an inverted or
+/// One of the header's lines matches, or its absence does. A TCP connection has no headers: Envoy evaluates the matcher on an empty header map, so that only an inverted or
 /// absence matcher can hold.
 fn header_matches<F: Facts + ?Sized>(matcher: &HeaderMatcher, facts: &F) -> bool {
-    if facts.is_http() {
-        matcher.matches(facts.header(&matcher.name).as_deref())
+    if !facts.is_http() {
+        return matcher.matches(None);
+    }
+    let mut lines = facts.header_lines(&matcher.name).peekable();
+    if lines.peek().is_none() {
+        return matcher.matches(None);
+    }
+    // Inverted is the outcome for all lines, not for each.
+    if matcher.invert {
+        lines.all(|line| matcher.matches(Some(&line)))
     } else {
-        matcher.matches(None)
+        lines.any(|line| matcher.matches(Some(&line)))
     }
 }

@@ -197,7 +197,10 @@ impl HeaderMatcher {
     /// Whether a header with this value (several lines joined with `,`), or its absence, matches.
     pub fn matches(&self, value: Option<&str>) -> bool {
         match &self.value {
-            HeaderValueMatch::Present(expected) => (value.is_some() == *expected) != self.invert,
+            HeaderValueMatch::Present(expected) => {
+                let present = value.is_some() || self.missing_as_empty;
+                (present == *expected) != self.invert
+            }
             HeaderValueMatch::Value(matcher) => match value.or(self.missing_as_empty.then_some("")) {
                 Some(value) => matcher.matches(value) != self.invert,
                 None => false,
@@ -275,5 +278,7 @@ mod tests {
         assert!(header(value(), true, true).matches(None));
         assert!(header(HeaderValueMatch::Present(true), true, false).matches(None));
         assert!(header(HeaderValueMatch::Present(false), false, false).matches(None));
+        assert!(!header(HeaderValueMatch::Present(false), false, true).matches(None));
+        assert!(header(HeaderValueMatch::Present(true), false, true).matches(None));
     }
 }

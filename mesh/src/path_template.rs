@@ -1,7 +1,7 @@
 //! URI templates of authorization policies: `/users/{*}/files/{**}`.
 //!
 //! Source: Envoy's `UriTemplateMatchConfig`, in the subset that Istio generates: `{*}` is exactly one non-empty path segment,
-//! `{**}` is any remainder, including none, and must be the last operator.
+//! `{**}` is any remainder after a slash, be it empty, and must be the last operator.
 
 use std::fmt;
 
@@ -79,7 +79,7 @@ impl PathTemplate {
             None => self.parts.len() == path.split('/').count() && all_match(self.parts.iter(), path.split('/')),
             Some(rest) => {
                 let (head, tail) = (&self.parts[..rest], &self.parts[rest + 1..]);
-                path.split('/').count() >= head.len() + tail.len()
+                path.split('/').count() > head.len() + tail.len()
                     && all_match(head.iter(), path.split('/'))
                     && all_match(tail.iter().rev(), path.rsplit('/'))
             }
@@ -124,6 +124,8 @@ mod tests {
         check("/a/{**}", "/ab", false);
         check("/{**}/z", "/a/b/z", true);
         check("/{**}/z", "/a/b/y", false);
+        check("/{**}/z", "/z", false);
+        check("/a/{**}", "/a", false);
         check("/{*}/b/{**}", "/a/b/c/d", true);
         check("/{**}", "/", true);
         check("/{*}", "x", false);

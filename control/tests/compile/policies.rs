@@ -40,7 +40,7 @@ struct Request {
 }
 
 impl Facts for Request {
-    fn peer_uris(&self) -> Option<&[String]> {
+    fn peer_names(&self) -> Option<&[String]> {
         self.identity.as_deref()
     }
 
@@ -64,11 +64,11 @@ impl Facts for Request {
         self.http
     }
 
-    fn header(&self, name: &str) -> Option<Cow<'_, str>> {
+    fn header_lines(&self, name: &str) -> impl Iterator<Item = Cow<'_, str>> {
         let headers = [(":authority", "Example.com"), (":method", "GET"), ("x-a", "one,two")];
         headers
             .into_iter()
-            .find(|(known, _)| *known == name)
+            .filter(move |(known, _)| *known == name)
             .map(|(_, value)| value.into())
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Source: Envoy's documentation of access-log format strings. Rendering is pure: record in, bytes out.
 
+use std::borrow::Cow;
+
 use mesh::log::LogFormat;
 use serde_json::Value as Json;
 
@@ -78,7 +80,7 @@ impl Format {
 
     pub(super) fn render(&self, record: &AccessRecord, out: &mut Vec<u8>) {
         match self {
-            Self::Text(template) => template.render(record, out),
+            Self::Text(template) => template.render(record, b"-", out),
             Self::Json { members, omit_empty } => {
                 members.render(record, *omit_empty, out);
                 out.push(b'\n');
@@ -116,12 +118,13 @@ impl Template {
         Ok(Self(segments))
     }
 
-    fn render(&self, record: &AccessRecord, out: &mut Vec<u8>) {
+    /// `missing` stands for what has no value.
+    fn render(&self, record: &AccessRecord, missing: &[u8], out: &mut Vec<u8>) {
         for segment in &self.0 {
             match segment {
                 Segment::Literal(text) => out.extend_from_slice(text.as_bytes()),
                 Segment::Operator { operator, max_len } => match operator.value(record) {
-                    Value::Missing => out.push(b'-'),
+                    Value::Missing => out.extend_from_slice(missing),
                     value => write_truncated(&value, *max_len, out),
                 },
             }
@@ -218,7 +221,8 @@ impl Node {
             }
             Self::Array(items) => {
                 out.push(b'[');
-                for (n, item) in items.iter().enumerate() {
+                let items = items.iter().filter(|item| !(omit_empty && item.is_missing(record)));
+                for (n, item) in items.enumerate() {
                     if n > 0 {
                         out.push(b',');
                     }
@@ -231,13 +235,20 @@ impl Node {
                 value @ Value::Number(_) => value.write(out),
                 value => write_json_with(|text| write_truncated(&value, *max_len, text), out),
             },
-            Self::Template(template) => write_json_with(|text| template.render(record, text), out),
+            Self::Template(template) => {
+                let missing: &[u8] = if omit_empty { b"" } else { b"-" };
+                write_json_with(|text| template.render(record, missing, text), out);
+            }
             Self::Literal(value) => out.extend_from_slice(value.to_string().as_bytes()),
         }
     }
 
     fn is_missing(&self, record: &AccessRecord) -> bool {
-        matches!(self, Self::Typed(single) if matches!(single.operator.value(record), Value::Missing))
+        match self {
+            Self::Typed(single) => matches!(single.operator.value(record), Value::Missing),
+            Self::Object(members) => members.iter().all(|(_, node)| node.is_missing(record)),
+            Self::Array(_) | Self::Template(_) | Self::Literal(_) => false,
+        }
     }
 }
 
@@ -255,10 +266,14 @@ fn write_json_with(render: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
     write_json_text(&text, out);
 }
 
-/// Bytes that are not UTF-8 become replacement characters: JSON has no way to carry them.
+/// What is not UTF-8 as a whole is taken for Latin-1, as in Envoy: JSON has no way to carry bytes.
 fn write_json_text(text: &[u8], out: &mut Vec<u8>) {
+    let text = match std::str::from_utf8(text) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => text.iter().copied().map(char::from).collect(),
+    };
     // Serialising a string to memory cannot fail.
-    let _ = serde_json::to_writer(out, &*String::from_utf8_lossy(text));
+    let _ = serde_json::to_writer(out, &*text);
 }
 
 #[cfg(test)]

@@ -10,7 +10,11 @@ use std::{
 use ipnet::IpNet;
 use tokio::time::Instant;
 
-use super::{AccessRecord, HttpKind, Kept, Kind, Plan, time::TimeFormat};
+use super::{
+    AccessRecord, HttpKind, Kept, Kind, Plan,
+    request::{PathPart, ServerName},
+    time::TimeFormat,
+};
 use crate::{connection::Peer, flags::Flags};
 
 /// One operator, its parameter parsed and its header names resolved to places in the record.
@@ -34,10 +38,8 @@ pub(super) enum Operator {
         first: usize,
         other: Option<usize>,
     },
-    Path {
-        place: usize,
-        query: bool,
-    },
+    Path(PathPart),
+    ServerName(ServerName),
     Protocol,
     ResponseCode,
     ResponseCodeDetails {
@@ -65,7 +67,6 @@ pub(super) enum Operator {
     DownstreamAddress(Side, Part),
     /// `DOWNSTREAM_DIRECT_REMOTE_…`: the peer, whoever it speaks for.
     DownstreamPeer(Part),
-    Sni,
     RouteName,
     FilterChainName,
     ListenerName,
@@ -76,6 +77,7 @@ pub(super) enum Operator {
     Metadata {
         key: Option<String>,
     },
+    LogType,
     /// Known when the format is compiled.
     Fixed(String),
     /// Known never to have a value here.
@@ -167,7 +169,8 @@ impl Operator {
             "TRAILER" | "RESPONSE_TRAILER" => {
                 headers(parameter, |name| plan.trailer(name)).map(|(first, other)| Self::Trailer { first, other })
             }
-            "PATH" => path(parameter, plan),
+            "PATH" | "QUERY_PARAM" | "QUERY_PARAMS" => PathPart::parse(name, parameter, plan).map(Self::Path),
+            "REQUESTED_SERVER_NAME" => ServerName::parse(parameter, plan).map(Self::ServerName),
             "RESPONSE_CODE_DETAILS" => match parameter {
                 "" => Ok(Self::ResponseCodeDetails { keep_blanks: false }),
                 "ALLOW_WHITESPACES" => Ok(Self::ResponseCodeDetails { keep_blanks: true }),
@@ -181,7 +184,9 @@ impl Operator {
             },
             "ENVIRONMENT" => fixed_environment(parameter),
             "DYNAMIC_METADATA" => Ok(metadata(parameter)),
-            "UPSTREAM_METADATA" | "CLUSTER_METADATA" | "FILTER_STATE" | "UPSTREAM_FILTER_STATE" => Ok(Self::Absent),
+            "METADATA" | "UPSTREAM_METADATA" | "CLUSTER_METADATA" | "FILTER_STATE" | "UPSTREAM_FILTER_STATE" => {
+                Ok(Self::Absent)
+            }
             _ => return address(name, parameter),
         })
     }
@@ -208,7 +213,6 @@ impl Operator {
             "UPSTREAM_PROTOCOL" => Self::UpstreamProtocol,
             "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Self::UpstreamAttempts,
             "UPSTREAM_TRANSPORT_FAILURE_REASON" => Self::UpstreamFailure,
-            "REQUESTED_SERVER_NAME" => Self::Sni,
             "ROUTE_NAME" => Self::RouteName,
             "FILTER_CHAIN_NAME" => Self::FilterChainName,
             "LISTENER_NAME" => Self::ListenerName,
@@ -229,7 +233,9 @@ impl Operator {
             "DOWNSTREAM_LOCAL_IP_SAN" => Self::LocalSan(SanList::Ip),
             "HOSTNAME" => Self::Fixed(env::var("HOSTNAME").unwrap_or_default()),
             // Set by filters or tracers that we do not have; Envoy without them has no value either.
-            "VIRTUAL_CLUSTER_NAME" | "TRACE_ID" | "SPAN_ID" | "CUSTOM_FLAGS" => Self::Absent,
+            "VIRTUAL_CLUSTER_NAME" | "TRACE_ID" | "SPAN_ID" => Self::Absent,
+            "CUSTOM_FLAGS" => Self::Fixed(String::new()),
+            "ACCESS_LOG_TYPE" => Self::LogType,
             _ => return None,
         })
     }
@@ -248,10 +254,10 @@ impl Operator {
             Self::Request { first, other } => record.header(|http| &http.request, *first, *other),
             Self::Response { first, other } => record.header(|http| &http.response, *first, *other),
             Self::Trailer { first, other } => record.header(|http| &http.trailers, *first, *other),
-            Self::Path { place, query } => record.path(*place, *query),
+            Self::Path(part) => part.value(|place| record.kept(place)),
             Self::Protocol => match &record.kind {
                 Kind::Http(http) => Value::Text(http.protocol.into()),
-                Kind::Tcp => Value::Missing,
+                Kind::Tcp | Kind::Unmatched => Value::Missing,
             },
             Self::ResponseCode => Value::Number(record.status.into()),
             Self::ResponseCodeDetails { keep_blanks } => match record.details.as_deref() {
@@ -279,17 +285,19 @@ impl Operator {
             },
             Self::UpstreamClusterRaw => text(upstream.cluster.as_ref().map(mesh::ClusterName::as_str)),
             Self::UpstreamAddress(Side::Local, part) => address_value(upstream.local, *part),
-            Self::UpstreamAddress(Side::Remote, part) => address_value(upstream.host, *part),
-            Self::UpstreamProtocol => text(upstream.protocol),
+            Self::UpstreamAddress(Side::Remote, part) => {
+                address_value(upstream.host.filter(|_| upstream.is_connected()), *part)
+            }
+            Self::UpstreamProtocol => text(upstream.protocol.filter(|_| upstream.is_connected())),
             Self::UpstreamAttempts => Value::Number(upstream.attempts.into()),
             Self::UpstreamFailure => upstream.failure.as_deref().map_or(Value::Missing, Value::Joined),
             Self::DownstreamAddress(Side::Local, part) => address_value(Some(connection.local), *part),
             Self::DownstreamAddress(Side::Remote, part) => address_value(Some(record.remote), *part),
             Self::DownstreamPeer(part) => address_value(Some(connection.remote), *part),
-            Self::Sni => connection
-                .sni
-                .as_ref()
-                .map_or(Value::Missing, |sni| Value::Text(server_name(sni.as_str()))),
+            Self::ServerName(name) => {
+                let sni = connection.sni.as_ref().map(|sni| server_name(sni.as_str()));
+                name.value(sni, |place| record.kept(place))
+            }
             Self::RouteName => text(record.route.as_deref()),
             Self::FilterChainName => text(connection.chain_name.as_deref()),
             Self::ListenerName => text(Some(connection.listener.as_str())),
@@ -311,6 +319,7 @@ impl Operator {
                     .find(|(name, _)| name == key)
                     .map(|(_, value)| value.as_str())
             })),
+            Self::LogType => Value::Text(record.log_type().into()),
             Self::Fixed(value) => Value::Text(value.as_str().into()),
             Self::Absent => Value::Missing,
         }
@@ -333,11 +342,18 @@ impl AccessRecord {
             .map_or(Value::Missing, |value| Value::Bytes(value.as_bytes()))
     }
 
-    fn path(&self, place: usize, query: bool) -> Value<'_> {
-        match self.header(|http| &http.request, place, None) {
-            Value::Bytes(path) if !query => Value::Bytes(path.split(|byte| *byte == b'?').next().unwrap_or_default()),
-            value => value,
+    fn log_type(&self) -> &'static str {
+        match &self.kind {
+            Kind::Http(_) => "DownstreamEnd",
+            Kind::Tcp => "TcpConnectionEnd",
+            Kind::Unmatched => "NotSet",
         }
+    }
+
+    /// A kept header of the request, as text.
+    fn kept(&self, place: usize) -> Option<&str> {
+        let Kind::Http(http) = &self.kind else { return None };
+        std::str::from_utf8(http.request.get(place)?.as_ref()?.as_bytes()).ok()
     }
 
     fn upstream_host_name(&self, port: bool) -> Value<'_> {
@@ -353,6 +369,10 @@ impl AccessRecord {
             (None, host) => host.map_or(Value::Missing, |host| Value::Ip(host.ip())),
         }
     }
+}
+
+fn filled(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
 }
 
 fn text(value: Option<&str>) -> Value<'_> {
@@ -400,8 +420,8 @@ fn peer_value(peer: &Peer, fact: PeerFact) -> Value<'_> {
     let certificate = &peer.certificate;
     match fact {
         PeerFact::San(list) => sans(certificate, list),
-        PeerFact::Subject => text(Some(certificate.subject.as_str()).filter(|name| !name.is_empty())),
-        PeerFact::Issuer => text(Some(certificate.issuer.as_str()).filter(|name| !name.is_empty())),
+        PeerFact::Subject => text(filled(&certificate.subject)),
+        PeerFact::Issuer => text(filled(&certificate.issuer)),
         PeerFact::Serial => text(Some(&certificate.serial)),
         PeerFact::Sha256 => Value::Text(certificate.fingerprint().into()),
         PeerFact::ValidFrom => Value::Time(&DEFAULT_TIME, certificate.not_before),
@@ -437,22 +457,12 @@ fn headers(parameter: &str, mut place: impl FnMut(&str) -> Option<usize>) -> Res
 }
 
 /// `%PATH(WQ|NQ:PATH)%`. Only the path as it is forwarded is kept; the original is `%REQ(X-ENVOY-ORIGINAL-PATH)%`.
-fn path(parameter: &str, plan: &mut Plan) -> Result<Operator, String> {
-    let query = match parameter {
-        "" | "WQ" | "WQ:PATH" => true,
-        "NQ" | "NQ:PATH" => false,
-        _ => return Err("takes WQ, NQ, WQ:PATH or NQ:PATH".to_owned()),
-    };
-    let place = plan.request_field(":path").ok_or("cannot be kept")?;
-    Ok(Operator::Path { place, query })
-}
-
-/// The process's environment does not change, so the variable is read once.
 fn fixed_environment(name: &str) -> Result<Operator, String> {
     if name.is_empty() {
         return Err("needs the name of a variable: %ENVIRONMENT(NAME)%".to_owned());
     }
-    Ok(env::var(name).map_or(Operator::Absent, Operator::Fixed))
+    // Envoy takes its own placeholder for the value, so that JSON has it too.
+    Ok(Operator::Fixed(env::var(name).unwrap_or_else(|_| "-".to_owned())))
 }
 
 /// Only authorization writes metadata: the results of dry-run policies.

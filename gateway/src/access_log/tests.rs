@@ -97,6 +97,7 @@ async fn answered(loggers: Arc<Loggers>) {
     record.upstream.host = Some(address("93.184.216.34:80"));
     record.upstream.local = Some(address("10.1.4.12:37636"));
     tokio::time::advance(Duration::from_millis(2)).await;
+    record.response_began();
     record.response(200, &headers(&[("x-envoy-upstream-service-time", "3")]));
     record.details("via_upstream");
     tokio::time::advance(Duration::from_millis(1)).await;
@@ -264,7 +265,7 @@ fn json_keeps_types_and_writes_null_for_nothing() {
     );
     assert_eq!(
         written(json(true), paused(answered)),
-        format!("{{\"both\":\"HEAD -\",\"flags\":\"-\",\"nested\":{{\"n\":[1,4]}},{rest}\n")
+        format!("{{\"both\":\"HEAD \",\"flags\":\"-\",\"nested\":{{\"n\":[1,4]}},{rest}\n")
     );
 }
 

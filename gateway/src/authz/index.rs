@@ -124,10 +124,10 @@ impl Index {
     pub(super) fn each_bucket<F: Facts + ?Sized>(&self, facts: &F, mut visit: impl FnMut(&[Position])) {
         let mut namespaces = smallvec::SmallVec::<[Id; 2]>::from_slice(&[ANY]);
         if !self.namespaces.is_empty() {
-            let uris = facts.peer_uris().unwrap_or_default();
-            let known = uris
+            let names = facts.peer_names().unwrap_or_default();
+            let known = names
                 .iter()
-                .flat_map(|uri| keys::namespaces(uri))
+                .flat_map(|name| keys::namespaces(name))
                 .filter_map(|name| self.namespaces.get(name));
             for id in known {
                 if !namespaces.contains(id) {
@@ -146,7 +146,7 @@ impl Index {
         if (self.hosts.is_empty() && self.suffixes.is_empty()) || !facts.is_http() {
             return;
         }
-        let Some(authority) = facts.header(":authority") else {
+        let Some(authority) = facts.header_lines(":authority").next() else {
             return;
         };
         if let Some(id) = self.hosts.get(&*keys::host(&authority)) {

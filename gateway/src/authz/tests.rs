@@ -18,7 +18,7 @@ struct Request {
 }
 
 impl Facts for Request {
-    fn peer_uris(&self) -> Option<&[String]> {
+    fn peer_names(&self) -> Option<&[String]> {
         self.uris.as_deref()
     }
 
@@ -42,11 +42,12 @@ impl Facts for Request {
         self.http
     }
 
-    fn header(&self, name: &str) -> Option<Cow<'_, str>> {
+    fn header_lines(&self, name: &str) -> impl Iterator<Item = Cow<'_, str>> {
         self.authority
             .as_deref()
             .filter(|_| name == ":authority")
             .map(Cow::from)
+            .into_iter()
     }
 
     fn path(&self) -> &str {

@@ -279,6 +279,7 @@ mod tests {
                 certificate: peer.clone(),
                 chain: vec![peer.der.clone()],
             }),
+            peer_names: vec!["spiffe://td/ns/team-x/sa/test".to_owned()],
             local: Some(Arc::new(issue("spiffe://td/ns/istio-egress/sa/gateway"))),
         };
         let conn = Connection {

@@ -165,12 +165,29 @@ impl Head {
     /// A header's value, several lines joined with `,`; pseudo headers by their names. A value that is not UTF-8 is matched
     /// with its invalid bytes replaced, so that it is present and equals nothing.
     pub(crate) fn header(&self, name: &str) -> Option<Cow<'_, str>> {
+        if is_pseudo(name) {
+            return self.pseudo(name).map(Cow::from);
+        }
+        joined(&self.headers, name)
+    }
+
+    /// As [`Self::header`], but line by line.
+    pub(crate) fn header_lines(&self, name: &str) -> impl Iterator<Item = Cow<'_, str>> {
+        let pseudo = self.pseudo(name).map(Cow::from);
+        let lines = (!is_pseudo(name)).then(|| self.headers.get_all(name).into_iter());
+        let lines = lines.into_iter().flatten();
+        pseudo
+            .into_iter()
+            .chain(lines.map(|value| String::from_utf8_lossy(value.as_bytes())))
+    }
+
+    fn pseudo(&self, name: &str) -> Option<&str> {
         match name {
-            ":authority" | "host" => Some(self.authority().into()),
-            ":method" => Some(self.method.as_str().into()),
-            ":path" => self.target.as_ref().map(|target| target.as_str().into()),
-            ":scheme" => Some(self.scheme.as_str().into()),
-            name => joined(&self.headers, name),
+            ":authority" | "host" => Some(self.authority()),
+            ":method" => Some(self.method.as_str()),
+            ":path" => self.target.as_ref().map(PathAndQuery::as_str),
+            ":scheme" => Some(self.scheme.as_str()),
+            _ => None,
         }
     }
 
@@ -218,6 +235,11 @@ pub(crate) fn without_port(authority: &str) -> &str {
 
 fn is_bare_ipv6(host: &str) -> bool {
     host.contains(':') && !host.ends_with(']')
+}
+
+/// Whether a name stands for a part of the request line; `host` stands for the authority.
+fn is_pseudo(name: &str) -> bool {
+    name.starts_with(':') || name == "host"
 }
 
 /// All lines of a header as one text.

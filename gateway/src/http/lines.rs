@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
 /// Lists of requests.
-const REQUEST: [HeaderName; 28] = [
+const REQUEST: [HeaderName; 29] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
     header::ACCESS_CONTROL_REQUEST_HEADERS,
@@ -24,6 +24,7 @@ const REQUEST: [HeaderName; 28] = [
     header::REFERER,
     header::USER_AGENT,
     header::VIA,
+    HeaderName::from_static("cdn-loop"),
     HeaderName::from_static("grpc-accept-encoding"),
     HeaderName::from_static("grpc-timeout"),
     HeaderName::from_static("x-client-trace-id"),
@@ -87,10 +88,13 @@ fn has_repeated(headers: &HeaderMap) -> bool {
 }
 
 fn join_with(headers: &mut HeaderMap, name: &HeaderName, separator: &[u8]) {
-    let lines: Vec<_> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-    if lines.len() < 2 {
+    let lines = headers.get_all(name);
+    if lines.iter().nth(1).is_none() {
         return;
     }
+    // An empty line adds nothing, not even a separator.
+    let lines = lines.iter().map(HeaderValue::as_bytes);
+    let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
     if let Ok(line) = HeaderValue::from_bytes(&lines.join(separator)) {
         headers.insert(name, line);
     }
@@ -112,6 +116,9 @@ mod tests {
         let mut headers = map(&[("accept", "a"), ("accept", "b"), ("x-a", "1"), ("x-a", "2")]);
         join_request(&mut headers, Version::HTTP_11);
         assert_eq!(headers, map(&[("accept", "a,b"), ("x-a", "1"), ("x-a", "2")]));
+        let mut headers = map(&[("accept", ""), ("accept", "b"), ("via", ""), ("via", "")]);
+        join_request(&mut headers, Version::HTTP_11);
+        assert_eq!(headers, map(&[("accept", "b"), ("via", "")]));
         let mut headers = map(&[("vary", "a"), ("vary", "b"), ("set-cookie", "1"), ("set-cookie", "2")]);
         join_response(&mut headers);
         assert_eq!(

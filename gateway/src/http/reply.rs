@@ -16,6 +16,8 @@ pub(crate) struct Client {
     is_grpc: bool,
     /// It wants to leave HTTP: what it sends next may be anything, so that its connection is closed.
     leaves_http: bool,
+    /// Its request is still under way: nobody will read the rest, so that its connection is closed.
+    is_sending: bool,
 }
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
@@ -32,6 +34,7 @@ impl Client {
             is_head: false,
             is_grpc: false,
             leaves_http: false,
+            is_sending: false,
         }
     }
 
@@ -42,7 +45,18 @@ impl Client {
             is_head: head.method == Method::HEAD,
             is_grpc: head.is_grpc(),
             leaves_http: head.method == Method::CONNECT || head.headers.contains_key(header::UPGRADE),
+            is_sending: false,
         }
+    }
+
+    /// The same, whose request is still under way or is not.
+    pub(crate) fn sending(self, is_sending: bool) -> Self {
+        Self { is_sending, ..self }
+    }
+
+    /// The same; if `whole`, its request has come to its end since.
+    pub(crate) fn having_sent(self, whole: bool) -> Self {
+        self.sending(self.is_sending && !whole)
     }
 }
 
@@ -88,7 +102,7 @@ pub(crate) fn local(
         }
         (status, body)
     };
-    if client.leaves_http && client.version < Version::HTTP_2 {
+    if (client.leaves_http || client.is_sending) && client.version < Version::HTTP_2 {
         headers.insert(header::CONNECTION, CLOSE);
     }
     rewrite::sign(&mut headers, settings);

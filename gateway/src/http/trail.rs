@@ -125,6 +125,7 @@ impl Trail {
     /// The client gets an upstream's response.
     pub(super) fn follow(mut self, response: Response<Download>) -> Response<ResponseBody> {
         self.record.details("via_upstream");
+        self.record.response_began();
         self.response(&response);
         let announced = announced_length(&response);
         let mut response = response.map(|download| ResponseBody::upstream(download, self));
@@ -148,6 +149,7 @@ impl Trail {
     /// The connection leaves HTTP; the record ends with the tunnel.
     pub(super) fn switch(mut self, response: Response<()>, tunnel: Tunnel) -> Response<ResponseBody> {
         self.record.details("via_upstream");
+        self.record.response_began();
         self.response(&response);
         let session = self.session.clone();
         session.worker.drain.spawn(tunnel.run(self));
@@ -180,6 +182,16 @@ impl Trail {
     /// Whether all of the request has come.
     pub(super) fn request_ended(&self) -> bool {
         self.upload.as_ref().is_none_or(|upload| upload.is_complete())
+    }
+
+    /// The request has no body, so that all of it is here.
+    pub(super) fn request_is_whole(&mut self) {
+        self.record.request_complete();
+    }
+
+    /// Whether a body of the request has been read to its end.
+    pub(super) fn has_read_request(&self) -> bool {
+        self.upload.as_ref().is_some_and(|upload| upload.is_complete())
     }
 
     /// The request's end is known; what is dropped from here on is complete.

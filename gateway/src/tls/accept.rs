@@ -13,7 +13,7 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use super::{protocol_names, secrets::Secrets};
 use crate::{
-    connection::{Peer, TlsFacts},
+    connection::{self, Peer, TlsFacts},
     sniff::Replay,
 };
 
@@ -98,12 +98,15 @@ impl Acceptor {
         let peer = self
             .clients
             .as_ref()
-            .map(|clients| clients.peer(session, SystemTime::now()));
+            .map(|clients| clients.peer(session, SystemTime::now()))
+            .transpose()?
+            .flatten();
         let chain = || session.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
         Ok(TlsFacts {
             version: version_name(session.protocol_version()),
             cipher: cipher_name(session.negotiated_cipher_suite().map(|suite| suite.suite())),
-            peer: peer.transpose()?.flatten().map(|peer| Peer {
+            peer_names: connection::peer_names(peer.as_ref().map(|peer| &peer.certificate)),
+            peer: peer.map(|peer| Peer {
                 certificate: peer.certificate,
                 chain: chain(),
             }),

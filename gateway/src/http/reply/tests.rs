@@ -7,6 +7,7 @@ fn client(version: Version, is_head: bool, is_grpc: bool) -> Client {
         is_head,
         is_grpc,
         leaves_http: false,
+        is_sending: false,
     }
 }
 
