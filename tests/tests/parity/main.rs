@@ -2,7 +2,7 @@
 //! from the same bootstrap; what clients, upstreams and the access log saw is compared field by field.
 //!
 //! The binary is found by `SALLYPORT_ENVOY`, on `PATH` or in `~/.local/bin`; without one every case is reported as ignored.
-//! `PARITY_SHOW=1` prints all that was observed of a case that fails. [`case::Case`] is the format.
+//! `PARITY_SHOW=1` prints all that was observed of a case that fails. [`case::Case`] is the format. [`random`] asks what no file does.
 
 #![allow(clippy::print_stderr)] // a test harness speaks to the terminal
 
@@ -19,6 +19,7 @@ mod h2_server;
 mod hello;
 mod observation;
 mod proxy;
+mod random;
 mod run;
 mod setting;
 mod steps;
@@ -53,5 +54,6 @@ fn main() -> ExitCode {
     trials.push(Trial::test("the_document_is_current", move || {
         Ok(document::check(&document)?)
     }));
+    trials.push(Trial::test("random::authorization", || Ok(random::authorization()?)).with_ignored_flag(!envoy));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
