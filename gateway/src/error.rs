@@ -37,6 +37,9 @@ pub(crate) enum ProxyError {
     /// A limit on what is in flight was reached.
     #[error("a circuit breaker of the cluster is open")]
     Overflow,
+    /// The same before there was a connection: no more requests may wait for one.
+    #[error("too many requests wait for a connection to the upstream")]
+    PendingOverflow,
     /// The upstream ended the connection or stream.
     #[error("the upstream ended the exchange: {reset:?}, response started: {started}")]
     Reset {
@@ -176,7 +179,7 @@ impl ProxyError {
             Self::ClusterNotFound => Some(Flag::Nc),
             Self::NoHealthyHost => Some(Flag::Uh),
             Self::Connect(_) => Some(Flag::Uf),
-            Self::Overflow => Some(Flag::Uo),
+            Self::Overflow | Self::PendingOverflow => Some(Flag::Uo),
             Self::Reset { reset, .. } => Some(reset.flag()),
             Self::RouteTimeout { .. } | Self::TryTimeout => Some(Flag::Ut),
             Self::StreamIdle { .. } => Some(Flag::Si),
@@ -201,7 +204,7 @@ impl ProxyError {
                 let reason = reason.replace(char::is_whitespace, "_");
                 before_start(&format!("remote_connection_failure|{reason}")).into()
             }
-            Self::Overflow => before_start("overflow").into(),
+            Self::Overflow | Self::PendingOverflow => before_start("overflow").into(),
             Self::Reset { reset, started: false } => before_start(reset.name()).into(),
             Self::Reset { reset, started: true } => {
                 format!("upstream_reset_after_response_started{{{}}}", reset.name()).into()
@@ -223,9 +226,11 @@ impl ProxyError {
             Self::Request(bad) => Some(bad.status()),
             Self::NoRoute => Some(StatusCode::NOT_FOUND),
             Self::Denied(_) => Some(StatusCode::FORBIDDEN),
-            Self::ClusterNotFound | Self::NoHealthyHost | Self::Connect(_) | Self::Overflow => {
-                Some(StatusCode::SERVICE_UNAVAILABLE)
-            }
+            Self::ClusterNotFound
+            | Self::NoHealthyHost
+            | Self::Connect(_)
+            | Self::Overflow
+            | Self::PendingOverflow => Some(StatusCode::SERVICE_UNAVAILABLE),
             Self::Reset {
                 reset: UpstreamReset::Protocol,
                 started: false,
@@ -270,7 +275,7 @@ impl ProxyError {
             Self::NoHealthyHost => "no healthy upstream".into(),
             Self::Connect(ConnectError::Timeout(_)) => reset("connection timeout"),
             Self::Connect(ConnectError::Io(_) | ConnectError::Tls(_)) => reset("remote connection failure"),
-            Self::Overflow => reset("overflow"),
+            Self::Overflow | Self::PendingOverflow => reset("overflow"),
             Self::Reset { reset: how, .. } => reset(&how.name().replace('_', " ")),
             Self::RouteTimeout { .. } | Self::TryTimeout => "upstream request timeout".into(),
             Self::StreamIdle { .. } => "stream timeout".into(),
@@ -301,6 +306,7 @@ impl ProxyError {
             | Self::ClusterNotFound
             | Self::NoHealthyHost
             | Self::Overflow
+            | Self::PendingOverflow
             | Self::Reset { started: true, .. }
             | Self::RouteTimeout { .. }
             | Self::StreamIdle { .. }

@@ -10,6 +10,7 @@ mod guard;
 mod head;
 mod hop;
 mod lines;
+mod mirror;
 mod path;
 mod reply;
 mod retry;
@@ -29,7 +30,7 @@ use mesh::{
     ClusterName,
     authz::Facts,
     listener::{Http, RouteSource},
-    route::{Redirect, RouteAction},
+    route::RouteAction,
 };
 use rand::RngExt;
 
@@ -184,19 +185,14 @@ async fn answer(
     context.authorize(&head, trail)?;
     let resolved = resolved.ok_or(ProxyError::NoRoute)?;
     match &resolved.route.action {
-        _ if context.needs_tls(&head, resolved.host) => redirect(context, &head, &rewrite::to_https(), *client, trail),
-        RouteAction::Redirect(to) => redirect(context, &head, to, *client, trail),
+        RouteAction::Redirect(to) => {
+            let redirect = rewrite::redirect(&head, to).ok_or(ProxyError::Request(BadRequest::Path))?;
+            Ok(context.answer(resolved.route, redirect, Bytes::new(), *client, trail))
+        }
         RouteAction::Direct(direct) => {
-            let status = StatusCode::from_u16(direct.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             let body = Bytes::copy_from_slice(direct.body.as_bytes());
-            trail.details("direct_response");
-            let mut response = reply::local(status, HeaderMap::new(), body, *client, &context.chain.settings);
-            rewrite::response(
-                response.headers_mut(),
-                &resolved.route.response_headers,
-                &context.chain.settings,
-            );
-            Ok(Answer::Local(response))
+            let own = rewrite::direct_response(&head, direct.status);
+            Ok(context.answer(resolved.route, own, body, *client, trail))
         }
         RouteAction::Forward(to) => {
             Box::pin(forward::forward(context, resolved, to, head, incoming, switch, trail)).await
@@ -245,8 +241,19 @@ impl<'a> Context<'a> {
         self.chain.authorize(&self.session.conn, head)
     }
 
-    fn needs_tls(&self, head: &Head, host: &VirtualHost) -> bool {
-        host.require_tls && head.scheme != http::uri::Scheme::HTTPS
+    /// What a route says by itself.
+    fn answer(
+        &self,
+        route: &Route,
+        (status, headers): (StatusCode, HeaderMap),
+        body: Bytes,
+        client: Client,
+        trail: &mut Trail,
+    ) -> Answer {
+        trail.details("direct_response");
+        let mut response = reply::local(status, headers, body, client, &self.chain.settings);
+        rewrite::response(response.headers_mut(), &route.response_headers, &self.chain.settings);
+        Answer::Local(response)
     }
 }
 
@@ -262,24 +269,6 @@ fn refuse_head(refusal: Refusal, trail: &mut Trail, client: Client, settings: &H
             Ok(Answer::Local(reply))
         }
     }
-}
-
-fn redirect(
-    context: &Context<'_>,
-    head: &Head,
-    to: &Redirect,
-    client: Client,
-    trail: &mut Trail,
-) -> Result<Answer, ProxyError> {
-    let (status, headers) = rewrite::redirect(head, to).ok_or(ProxyError::Request(BadRequest::Path))?;
-    trail.details("direct_response");
-    Ok(Answer::Local(reply::local(
-        status,
-        headers,
-        Bytes::new(),
-        client,
-        &context.chain.settings,
-    )))
 }
 
 /// What authorization knows of a request.

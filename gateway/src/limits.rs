@@ -87,7 +87,7 @@ pub(crate) const IDLE_PER_HOST: usize = 1024;
 /// An upstream connection without requests is closed after so long. Envoy's default.
 pub(crate) const UPSTREAM_IDLE: Duration = Duration::from_secs(60 * 60);
 /// How often pools are looked through for connections that nobody will use again.
-pub(crate) const POOL_SWEEP: Duration = Duration::from_secs(5);
+pub(crate) const POOL_SWEEP: Duration = Duration::from_secs(1);
 
 /// The bound on a request's header block, in bytes.
 pub(crate) fn header_bytes(settings: &mesh::listener::Http) -> usize {

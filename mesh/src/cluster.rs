@@ -30,6 +30,17 @@ pub struct Cluster {
     pub circuit_breakers: Option<CircuitBreakers>,
     /// Bytes buffered per connection. `None`: 1 MiB.
     pub buffer_limit: Option<u32>,
+    /// How long connections are used for requests.
+    pub reuse: Reuse,
+}
+
+/// How long a connection is used for one request after another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reuse {
+    /// Longest time without requests. `None`: 1 h; zero: for ever.
+    pub idle_timeout: Option<Duration>,
+    /// Requests in all. `None`: any number.
+    pub max_requests: Option<u32>,
 }
 
 impl Cluster {

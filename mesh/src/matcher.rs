@@ -13,6 +13,16 @@ pub struct Regex {
     compiled: regex::Regex,
 }
 
+/// `type.matcher.v3.RegexMatchAndSubstitute`: every match of an expression, anywhere in a text, is replaced.
+#[derive(Clone)]
+pub struct Substitution {
+    pattern: String,
+    replacement: String,
+    compiled: regex::Regex,
+    /// `replacement` in the words of the library: `${1}` for `\1`.
+    template: String,
+}
+
 /// A regular expression was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegexError {
@@ -22,6 +32,9 @@ pub enum RegexError {
     /// Not valid RE2 syntax, or too large once compiled.
     #[error("{0:?} is not a valid regular expression: {1}")]
     Syntax(String, String),
+    /// A replacement has a backslash that is followed neither by a group's number nor by a backslash.
+    #[error("{0:?} is not a valid replacement: \\0 to \\9 stand for groups that the expression has, \\\\ for a backslash")]
+    Replacement(String),
 }
 
 /// Longest regular expression accepted. Istio accepts 1024; what it generates around a value may be a little longer.
@@ -87,28 +100,12 @@ pub struct QueryMatcher {
 impl Regex {
     /// Compiles an expression; it will be matched against whole texts only.
     pub fn parse(source: &str) -> Result<Self, RegexError> {
-        if source.len() > MAX_REGEX {
-            return Err(RegexError::TooLong(source.len()));
-        }
-        let build = |text: &str| regex::RegexBuilder::new(text).size_limit(MAX_COMPILED).build();
         // The bare source first: `a)(b` must not become valid by being wrapped.
-        let compiled = build(source).and_then(|_| build(&format!("^(?:{source})$")));
-        match compiled {
-            Ok(compiled) => Ok(Self {
-                source: source.to_owned(),
-                compiled,
-            }),
-            Err(error) => {
-                let reason = error.to_string();
-                let reason = reason
-                    .lines()
-                    .last()
-                    .unwrap_or_default()
-                    .trim_start_matches("error: ")
-                    .to_owned();
-                Err(RegexError::Syntax(source.to_owned(), reason))
-            }
-        }
+        compile(source, source)?;
+        Ok(Self {
+            source: source.to_owned(),
+            compiled: compile(source, &format!("^(?:{source})$"))?,
+        })
     }
 
     /// The expression as it was configured.
@@ -120,6 +117,70 @@ impl Regex {
     pub fn matches(&self, text: &str) -> bool {
         self.compiled.is_match(text)
     }
+}
+
+impl Substitution {
+    /// Compiles an expression and what replaces its matches, in which `\\1` stands for the first group.
+    ///
+    /// # Errors
+    /// The expression is refused as in [`Regex::parse`], or the replacement names a group that there is not.
+    pub fn parse(pattern: &str, replacement: &str) -> Result<Self, RegexError> {
+        let compiled = compile(pattern, pattern)?;
+        let template = template(replacement, compiled.captures_len());
+        Ok(Self {
+            template: template.ok_or_else(|| RegexError::Replacement(replacement.to_owned()))?,
+            pattern: pattern.to_owned(),
+            replacement: replacement.to_owned(),
+            compiled,
+        })
+    }
+
+    /// The expression as it was configured.
+    pub fn pattern(&self) -> &str {
+        &self.pattern
+    }
+
+    /// The replacement as it was configured.
+    pub fn replacement(&self) -> &str {
+        &self.replacement
+    }
+
+    /// The text with every match replaced.
+    pub fn apply(&self, text: &str) -> String {
+        self.compiled.replace_all(text, &self.template).into_owned()
+    }
+}
+
+/// Compiles `text`, an expression made of what was configured.
+fn compile(source: &str, text: &str) -> Result<regex::Regex, RegexError> {
+    if source.len() > MAX_REGEX {
+        return Err(RegexError::TooLong(source.len()));
+    }
+    let built = regex::RegexBuilder::new(text).size_limit(MAX_COMPILED).build();
+    built.map_err(|error| {
+        let reason = error.to_string();
+        let last = reason.lines().last().unwrap_or_default();
+        RegexError::Syntax(source.to_owned(), last.trim_start_matches("error: ").to_owned())
+    })
+}
+
+/// RE2's way to write a replacement, in the library's. `None`: a backslash without meaning.
+fn template(replacement: &str, groups: usize) -> Option<String> {
+    let (mut template, mut characters) = (String::with_capacity(replacement.len()), replacement.chars());
+    while let Some(character) = characters.next() {
+        match character {
+            '$' => template.push_str("$$"),
+            '\\' => match characters.next()? {
+                '\\' => template.push('\\'),
+                digit => {
+                    let group = usize::try_from(digit.to_digit(10)?).ok()?;
+                    (group < groups).then(|| template.push_str(&format!("${{{group}}}")))?;
+                }
+            },
+            other => template.push(other),
+        }
+    }
+    Some(template)
 }
 
 impl StringMatcher {
@@ -209,6 +270,20 @@ impl HeaderMatcher {
     }
 }
 
+impl PartialEq for Substitution {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.pattern, &self.replacement) == (&other.pattern, &other.replacement)
+    }
+}
+
+impl Eq for Substitution {}
+
+impl fmt::Debug for Substitution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "/{}/{}/", self.pattern, self.replacement)
+    }
+}
+
 impl PartialEq for Regex {
     fn eq(&self, other: &Self) -> bool {
         self.source == other.source
@@ -253,6 +328,26 @@ mod tests {
         };
         check(&contains, "abcd", true);
         check(&contains, "abd", false);
+    }
+
+    #[test]
+    fn every_match_is_replaced() {
+        let check = |pattern, replacement, text: &str, expect: &str| {
+            let substitution = Substitution::parse(pattern, replacement).unwrap();
+            assert_eq!(substitution.apply(text), expect);
+        };
+        check("o+", "0", "/foo/boo", "/f0/b0");
+        check("^/v(\\d)/(.*)$", "/\\2/\\1$1", "/v1/a", "/a/1$1");
+        check("a", "\\\\\\0", "ba", "b\\a");
+        check("a", "b", "c", "c");
+    }
+
+    #[test]
+    fn a_replacement_names_groups_that_there_are() {
+        for replacement in ["\\1", "\\x", "\\"] {
+            assert!(Substitution::parse("a", replacement).is_err(), "{replacement}");
+        }
+        assert!(Substitution::parse("(a", "b").is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     ClusterName, RouteConfigName,
     host::HostPattern,
-    matcher::{HeaderMatcher, QueryMatcher, Regex},
+    matcher::{HeaderMatcher, QueryMatcher, Regex, Substitution},
 };
 
 /// A route configuration.
@@ -110,10 +110,23 @@ pub struct Forward {
     pub host_rewrite: Option<String>,
     /// Replaces the matched prefix (or the whole exact path).
     pub prefix_rewrite: Option<String>,
+    /// Replaces parts of the path, in place of `prefix_rewrite`.
+    pub regex_rewrite: Option<Substitution>,
+    /// Clusters that get copies of requests. Their answers are thrown away.
+    pub mirrors: Vec<Mirror>,
     /// Ends a CONNECT request here and sends the bytes inside it to the cluster.
     pub terminate_connect: bool,
     /// Upgrade tokens, lower-case, that this route refuses though its listener lets them through.
     pub refused_upgrades: Vec<String>,
+}
+
+/// Sends copies of some requests to a cluster, as Envoy's `RequestMirrorPolicy`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    /// Who gets them.
+    pub cluster: ClusterName,
+    /// How many of a million requests are copied; at most [`Mirror::ALL`].
+    pub per_million: u32,
 }
 
 /// One cluster, or several with relative weights. Never empty, weights sum to 1 or more.
@@ -217,6 +230,16 @@ pub struct HeaderChange {
     pub append: bool,
 }
 
+impl Mirror {
+    /// A copy of every request.
+    pub const ALL: u32 = 1_000_000;
+
+    /// Whether a request is copied, for a number drawn uniformly from `0..=u32::MAX`.
+    pub fn takes(&self, random: u32) -> bool {
+        (u64::from(random) * u64::from(Self::ALL)) >> 32 < u64::from(self.per_million)
+    }
+}
+
 impl WeightedClusters {
     /// One cluster.
     pub fn one(cluster: ClusterName) -> Self {
@@ -315,6 +338,16 @@ mod tests {
         assert_eq!(split.pick(u32::MAX / 4 + 1), &name("b"));
         assert_eq!(split.pick(u32::MAX), &name("b"));
         assert_eq!(split.entries().len(), 2);
+    }
+
+    #[test]
+    fn a_mirror_takes_its_share() {
+        let mirror = |per_million| Mirror {
+            cluster: name("a"),
+            per_million,
+        };
+        assert!(mirror(Mirror::ALL).takes(u32::MAX) && mirror(1).takes(0));
+        assert!(!mirror(0).takes(0) && !mirror(Mirror::ALL / 2).takes(u32::MAX / 2 + 1));
     }
 
     #[test]

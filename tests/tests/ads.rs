@@ -77,6 +77,7 @@ fn relay(name: &str, address: SocketAddr) -> (Listener, Cluster, Endpoints) {
         auto_san_validation: false,
         circuit_breakers: None,
         buffer_limit: None,
+        reuse: mesh::cluster::Reuse::default(),
     };
     let proxy = TcpProxy {
         stat_prefix: name.to_owned(),

@@ -15,7 +15,7 @@ use crate::{
         gateway::Gateway,
         scalar::Port,
         scope::{Export, NamespaceScope},
-        virtual_service::{Destination, VirtualService},
+        virtual_service::{Destination, Place, VirtualService},
     },
 };
 
@@ -79,12 +79,22 @@ pub(super) fn serves(gateway: &Gateway, gateway_namespace: &str, host: &HostPatt
 fn check_destinations(context: &Context<'_>, service: &VirtualService, report: &mut Report<'_>) {
     let spec = FieldPath::ROOT.field("spec");
     for (at, destination) in service.destinations() {
-        let (list, entry, route, to);
-        list = spec.field(at.list);
-        entry = list.index(at.route);
-        route = entry.field("route");
-        to = route.index(at.index);
-        let path = to.field("destination");
+        let list = spec.field(at.list);
+        let entry = list.index(at.route);
+        let (within, to);
+        let path = match at.place {
+            Place::Mirror => entry.field("mirror"),
+            Place::Route(index) => {
+                within = entry.field("route");
+                to = within.index(index);
+                to.field("destination")
+            }
+            Place::Mirrors(index) => {
+                within = entry.field("mirrors");
+                to = within.index(index);
+                to.field("destination")
+            }
+        };
         check_destination(context, destination, at.list == "tls", &path, report);
     }
 }

@@ -7,7 +7,7 @@ use mesh::{
     bundle::Bundle,
     cluster::{
         CircuitBreakers, Cluster, Discovery, DnsFamily, DnsSettings, Endpoint, EndpointAddress, Endpoints, LbPolicy,
-        UpstreamHttp,
+        Reuse, UpstreamHttp,
     },
     source::Source,
 };
@@ -64,6 +64,7 @@ fn black_hole() -> Cluster {
         auto_san_validation: false,
         circuit_breakers: None,
         buffer_limit: None,
+        reuse: Reuse::default(),
     }
 }
 
@@ -142,6 +143,7 @@ fn build(
         auto_sni,
         auto_san_validation,
         circuit_breakers: Some(circuit_breakers(settings.connection_pool)),
+        reuse: reuse(settings.connection_pool),
         ..plain(cx, name)
     };
     Ok((cluster, endpoints))
@@ -161,6 +163,7 @@ fn plain(cx: Context<'_>, name: ClusterName) -> Cluster {
         auto_san_validation: false,
         circuit_breakers: Some(circuit_breakers(None)),
         buffer_limit: None,
+        reuse: Reuse::default(),
     }
 }
 
@@ -272,6 +275,16 @@ fn upstream_http(protocol: Protocol, pool: Option<&ConnectionPool>) -> UpstreamH
 fn connect_timeout(cx: Context<'_>, pool: Option<&ConnectionPool>) -> std::time::Duration {
     let written = pool.and_then(|pool| pool.tcp.as_ref()?.connect_timeout);
     written.map_or(cx.mesh.connect_timeout, |written| written.get())
+}
+
+fn reuse(pool: Option<&ConnectionPool>) -> Reuse {
+    let Some(http) = pool.and_then(|pool| pool.http.as_ref()) else {
+        return Reuse::default();
+    };
+    Reuse {
+        idle_timeout: http.idle_timeout.map(|timeout| timeout.get()),
+        max_requests: http.max_requests_per_connection.filter(|limit| *limit > 0),
+    }
 }
 
 fn circuit_breakers(pool: Option<&ConnectionPool>) -> CircuitBreakers {

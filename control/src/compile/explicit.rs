@@ -113,6 +113,8 @@ fn route_config(cx: Context<'_>, routes: &MeshRoutes<'_>, notes: &mut Notes) -> 
 
 fn tunnel(target: &TlsTarget<'_>) -> Route {
     let action = RouteAction::Forward(Box::new(Forward {
+        regex_rewrite: None,
+        mirrors: Vec::new(),
         terminate_connect: true,
         ..route::forward(target.clusters.clone(), None)
     }));

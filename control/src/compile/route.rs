@@ -5,9 +5,9 @@ use std::time::Duration;
 use mesh::{
     ClusterName,
     host::HostPattern,
-    matcher::{HeaderMatcher, HeaderValueMatch, QueryMatcher, StringMatcher},
+    matcher::{HeaderMatcher, HeaderValueMatch, QueryMatcher, StringMatcher, Substitution},
     route::{
-        DirectResponse, Forward, HeaderChange, HeaderChanges, PathMatch, Redirect, RetryOn, RetryPolicy, Route,
+        DirectResponse, Forward, HeaderChange, HeaderChanges, Mirror, PathMatch, Redirect, RetryOn, RetryPolicy, Route,
         RouteAction, RouteMatch, WeightedClusters,
     },
 };
@@ -22,7 +22,7 @@ use crate::{
         metadata::selects,
         scope::GatewayRef,
         virtual_service::{
-            Destination, Headers, HttpMatch, HttpRedirect, HttpRetry, HttpRoute, ResponseBody, StringMatch, TlsMatch,
+            Destination, Headers, HttpMatch, HttpRedirect, HttpRetry, HttpRoute, Percent, ResponseBody, StringMatch, TlsMatch,
             TlsRoute, ValueMatch, VirtualService,
         },
     },
@@ -171,6 +171,8 @@ pub(super) fn forward(clusters: WeightedClusters, retry: Option<RetryPolicy>) ->
         retry,
         host_rewrite: None,
         prefix_rewrite: None,
+        regex_rewrite: None,
+        mirrors: Vec::new(),
         terminate_connect: false,
         refused_upgrades: Vec::new(),
     }
@@ -336,6 +338,7 @@ fn action(
     let mut forward = forward(clusters, retry(entry.retries.as_ref()));
     forward.timeout = Some(entry.timeout.map_or(Duration::ZERO, |timeout| timeout.get()));
     rewrite(entry, condition, &mut forward)?;
+    forward.mirrors = mirrors(cx, service, entry, binding.port)?;
     forward.host_rewrite = forward.host_rewrite.or(headers.host.take());
     Ok(RouteAction::Forward(Box::new(forward)))
 }
@@ -346,9 +349,29 @@ fn leaves_mesh(cx: Context<'_>, service: &Of<VirtualService>, entry: &HttpRoute)
     cx.is_gateway()
         && cx.mesh.safer_defaults.remove_mesh_headers
         && entry
-            .route
-            .iter()
-            .any(|to| outside(&to.destination.host_in(service.namespace())))
+            .destinations()
+            .any(|(_, to)| outside(&to.host_in(service.namespace())))
+}
+
+/// Who gets copies of an entry's requests.
+fn mirrors(
+    cx: Context<'_>,
+    service: &Of<VirtualService>,
+    entry: &HttpRoute,
+    default_port: u16,
+) -> Result<Vec<Mirror>, Problem> {
+    let one = entry.mirror.iter().map(|to| (to, entry.mirror_percentage));
+    let several = entry.mirrors.iter().map(|mirror| (&mirror.destination, mirror.percentage));
+    let per_million = |share: Option<Percent>| share.map_or(Mirror::ALL, |share| share.value.per_million());
+    // A share of nothing is how a mirror is turned off.
+    let wanted = one.chain(several).filter(|(_, share)| per_million(*share) > 0);
+    let mirror = |(to, share)| {
+        Ok(Mirror {
+            cluster: target(cx, service, to, default_port)?.0,
+            per_million: per_million(share),
+        })
+    };
+    wanted.map(mirror).collect()
 }
 
 /// The clusters of a list of destinations, and the settings of the first.
@@ -491,6 +514,11 @@ fn rewrite(entry: &HttpRoute, condition: &RouteMatch, forward: &mut Forward) -> 
     };
     if !written.authority.is_empty() {
         forward.host_rewrite = Some(written.authority.clone());
+    }
+    if let Some(regex) = &written.uri_regex_rewrite {
+        let substitution = Substitution::parse(&regex.find, &regex.rewrite);
+        forward.regex_rewrite =
+            Some(substitution.map_err(|error| Problem::invalid(error.to_string(), "correct the expression"))?);
     }
     match (&condition.path, written.uri.as_str()) {
         (_, "") => Ok(()),

@@ -130,6 +130,10 @@ pub struct HttpPool {
     pub http2_max_requests: Option<u32>,
     /// Retries at one time. `None`: unlimited.
     pub max_retries: Option<u32>,
+    /// Requests that one connection serves. `None` and 0: any number.
+    pub max_requests_per_connection: Option<u32>,
+    /// Longest time that a connection waits for requests. `None`: 1 h.
+    pub idle_timeout: Option<Duration>,
     /// Whether HTTP/1.1 becomes HTTP/2 towards the endpoint.
     pub h2_upgrade_policy: H2UpgradePolicy,
     /// Speak the HTTP version that the client spoke.

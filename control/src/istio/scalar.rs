@@ -22,6 +22,10 @@ pub struct Duration(StdDuration);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegexText(Regex);
 
+/// From 0 to 100 per cent, in steps of a ten-thousandth.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percentage(u32);
+
 /// An IP address or CIDR block. A bare address is the block of that address alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IpBlock(IpNet);
@@ -61,6 +65,13 @@ impl Port {
 impl Duration {
     /// The span.
     pub fn get(self) -> StdDuration {
+        self.0
+    }
+}
+
+impl Percentage {
+    /// Of a million.
+    pub fn per_million(self) -> u32 {
         self.0
     }
 }
@@ -193,6 +204,15 @@ deserialize_from_str! {
     Duration => "use a duration such as 5s",
     RegexText => "correct the expression; it is RE2 and has to match the whole text",
     IpBlock => "correct the address, or the number of bits behind the slash",
+}
+
+impl<'de> Deserialize<'de> for Percentage {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let percent = f64::deserialize(deserializer)?;
+        let per_million = format!("{:.0}", percent * 10_000.0);
+        let share = per_million.parse().ok().filter(|share| *share <= 1_000_000).map(Self);
+        share.ok_or_else(|| de::Error::custom(advised(&format!("{percent} is no percentage"), "use 0 to 100")))
+    }
 }
 
 impl<'de> Deserialize<'de> for Port {

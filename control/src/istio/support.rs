@@ -42,17 +42,13 @@ const NOT_IMPLEMENTED: &[(&str, &[&str])] = &[
         &[
             "delegate",
             "fault",
-            "mirror",
-            "mirrors",
             "mirrorPercent",
-            "mirrorPercentage",
             "mirror_percent",
             "corsPolicy",
         ],
     ),
     ("HttpMatch", &["statPrefix"]),
     ("HttpRedirect", &["derivePort"]),
-    ("HttpRewrite", &["uriRegexRewrite"]),
     (
         "HttpRetry",
         &["retryRemoteLocalities", "retryIgnorePreviousHosts", "backoff"],
@@ -71,7 +67,7 @@ const NOT_IMPLEMENTED: &[(&str, &[&str])] = &[
     ("TcpPool", &["tcpKeepalive"]),
     (
         "HttpPool",
-        &["maxRequestsPerConnection", "idleTimeout", "maxConcurrentStreams"],
+        &["maxConcurrentStreams"],
     ),
     ("ClientTls", &["credentialName", "caCrl"]),
     ("ServiceEntry", &["workloadSelector"]),
@@ -217,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_field_is_left_out_skipped_or_unknown() {
-        assert_eq!(field("HttpRoute", "mirror"), Support::NotImplemented);
+        assert_eq!(field("HttpRoute", "corsPolicy"), Support::NotImplemented);
         assert_eq!(field("Metadata", "uid"), Support::Ignored);
         assert_eq!(field("Service", "sessionAffinity"), Support::Ignored);
         assert_eq!(field("HttpRoute", "mirorr"), Support::Unknown);

@@ -6,7 +6,7 @@ use mesh::{host::HostPattern, route::RetryOn};
 use serde::Deserialize;
 
 use super::{
-    scalar::{Duration, Port, RegexText, deserialize_from_str},
+    scalar::{Duration, Percentage, Port, RegexText, deserialize_from_str},
     scope::{Export, GatewayRef, HostText},
 };
 
@@ -47,6 +47,12 @@ pub struct HttpRoute {
     pub timeout: Option<Duration>,
     /// How to retry. `None`: Istio's default policy.
     pub retries: Option<HttpRetry>,
+    /// Gets copies of requests; excludes `mirrors`.
+    pub mirror: Option<Destination>,
+    /// How many of the requests `mirror` gets. `None`: all.
+    pub mirror_percentage: Option<Percent>,
+    /// Get copies of requests.
+    pub mirrors: Vec<Mirror>,
     /// Changes of headers.
     pub headers: Option<Headers>,
 }
@@ -122,6 +128,25 @@ pub struct HttpDestination {
     /// Changes of headers for this destination.
     #[serde(default)]
     pub headers: Option<Headers>,
+}
+
+/// A destination of copies of requests.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mirror {
+    /// Where to.
+    pub destination: Destination,
+    /// How many of the requests. `None`: all.
+    #[serde(default)]
+    pub percentage: Option<Percent>,
+}
+
+/// A part of all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Percent {
+    /// How much.
+    pub value: Percentage,
 }
 
 /// A destination of connections.
@@ -200,6 +225,19 @@ pub struct HttpRewrite {
     pub uri: String,
     /// Replaces the authority; empty: unchanged.
     pub authority: String,
+    /// Replaces what an expression finds in the path, in place of `uri`.
+    pub uri_regex_rewrite: Option<RegexRewrite>,
+}
+
+/// A replacement by expression.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RegexRewrite {
+    /// What to find, anywhere in the path, in RE2 syntax.
+    #[serde(rename = "match")]
+    pub find: String,
+    /// What to put in its place; `\1` stands for the first group.
+    pub rewrite: String,
 }
 
 /// When and how often to try again.
@@ -282,16 +320,12 @@ impl VirtualService {
     /// Every destination, with the path of its field (`http[0].route[1].destination`).
     pub fn destinations(&self) -> impl Iterator<Item = (DestinationAt, &Destination)> {
         let http = self.http.iter().enumerate().flat_map(|(route, entry)| {
-            entry.route.iter().enumerate().map(move |(index, to)| {
-                (
-                    DestinationAt {
-                        list: "http",
-                        route,
-                        index,
-                    },
-                    &to.destination,
-                )
-            })
+            let at = move |place| DestinationAt {
+                list: "http",
+                route,
+                place,
+            };
+            entry.destinations().map(move |(place, to)| (at(place), to))
         });
         let tls = self.tls.iter().enumerate().flat_map(|(route, entry)| {
             entry.route.iter().enumerate().map(move |(index, to)| {
@@ -299,7 +333,7 @@ impl VirtualService {
                     DestinationAt {
                         list: "tls",
                         route,
-                        index,
+                        place: Place::Route(index),
                     },
                     &to.destination,
                 )
@@ -316,8 +350,31 @@ pub struct DestinationAt {
     pub list: &'static str,
     /// Index in that list.
     pub route: usize,
-    /// Index in `route`.
-    pub index: usize,
+    /// Where in the entry.
+    pub place: Place,
+}
+
+/// Where in an entry a destination stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In `route`, at this index.
+    Route(usize),
+    /// In `mirror`.
+    Mirror,
+    /// In `mirrors`, at this index.
+    Mirrors(usize),
+}
+
+impl HttpRoute {
+    /// Every destination of requests and of copies.
+    pub fn destinations(&self) -> impl Iterator<Item = (Place, &Destination)> {
+        let route = self.route.iter().enumerate();
+        let route = route.map(|(index, to)| (Place::Route(index), &to.destination));
+        let mirror = self.mirror.iter().map(|to| (Place::Mirror, to));
+        let mirrors = self.mirrors.iter().enumerate();
+        let mirrors = mirrors.map(|(index, to)| (Place::Mirrors(index), &to.destination));
+        route.chain(mirror).chain(mirrors)
+    }
 }
 
 impl Destination {

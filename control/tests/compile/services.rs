@@ -1,5 +1,7 @@
 //! Services, routes and rules beyond the tutorial.
 
+use std::time::Duration;
+
 use mesh::{
     bundle::Bundle,
     cluster::{Discovery, LbPolicy, UpstreamHttp},
@@ -647,4 +649,42 @@ fn a_gateway_s_files_are_for_rules_of_its_own_or_the_root_namespace() {
         "team-x",
         r#"{"saferDefaults": {"ownCredentialsOnly": false}}"#
     ));
+}
+
+#[test]
+fn requests_are_mirrored_and_paths_rewritten_by_expression() {
+    let route = "{hosts: [a.test], gateways: [egress-gateway], http: [{route: [\
+        {destination: {host: a.test, port: {number: 80}}}], \
+        mirrors: [{destination: {host: b.test, port: {number: 80}}, percentage: {value: 12.5}}, \
+                  {destination: {host: b.test, port: {number: 443}}}, \
+                  {destination: {host: a.test, port: {number: 443}}, percentage: {value: 0}}], \
+        rewrite: {uriRegexRewrite: {match: '^/v1/(.*)$', rewrite: '/v2/\\1'}}}]}";
+    let yaml = [
+        GATEWAY,
+        &web("a", "a.test"),
+        &web("b", "b.test"),
+        &object("VirtualService", "istio-egress", "copied", route),
+    ];
+    let bundle = clean(&text(&yaml.concat()), &gateway());
+    let RouteAction::Forward(to) = &vhost(&bundle, HTTPS_ROUTES, "a.test:80")[0].action else {
+        panic!("it forwards");
+    };
+    let mirrors: Vec<_> = to.mirrors.iter().map(|one| (one.cluster.as_str(), one.per_million)).collect();
+    assert_eq!(
+        mirrors,
+        [("outbound|80||b.test", 125_000), ("outbound|443||b.test", 1_000_000)]
+    );
+    assert_eq!(to.regex_rewrite.as_ref().unwrap().apply("/v1/x"), "/v2/x");
+}
+
+#[test]
+fn a_rule_limits_what_a_connection_serves() {
+    let rule = "{host: a.test, trafficPolicy: {connectionPool: {http: {maxRequestsPerConnection: 7, idleTimeout: 90s}}}}";
+    let yaml = [
+        GATEWAY,
+        &web("a", "a.test"),
+        &object("DestinationRule", "istio-egress", "a", rule),
+    ];
+    let reuse = clean(&text(&yaml.concat()), &gateway()).clusters["outbound|80||a.test"].reuse;
+    assert_eq!((reuse.max_requests, reuse.idle_timeout), (Some(7), Some(Duration::from_secs(90))));
 }

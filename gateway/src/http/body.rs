@@ -2,6 +2,8 @@
 
 mod request;
 mod response;
+mod tap;
 
 pub(crate) use request::{RequestBody, Upload};
 pub(crate) use response::{Download, ResponseBody};
+pub(crate) use tap::Tap;

@@ -8,6 +8,7 @@ use http::{
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
+use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use mesh::{cluster::UpstreamHttp, host::Host as HostName, route::Forward};
 use smallvec::SmallVec;
@@ -17,7 +18,7 @@ use super::{
     Answer, Context, Resolved,
     body::{Download, RequestBody, Upload},
     head::Head,
-    hop, lines,
+    hop, lines, mirror,
     retry::{Decision, Retries},
     rewrite,
     timers::Timers,
@@ -56,6 +57,8 @@ struct Exchange<'a> {
     /// The request's head as the upstream gets it. `None` once it was sent and nothing could make us send it again.
     parts: Option<Parts>,
     upload: Option<Rc<Upload>>,
+    /// The last attempt has, or may have, sent some of the request.
+    sent: bool,
     timers: Timers,
     purpose: Purpose,
     http2: bool,
@@ -93,11 +96,7 @@ pub(super) async fn forward(
     });
     rewrite::request(&mut head, resolved.route, to)?;
     trail.request(&head);
-    let http2 = match cluster.settings().http {
-        UpstreamHttp::Http1 => false,
-        UpstreamHttp::Http2 => true,
-        UpstreamHttp::AsDownstream => head.version == Version::HTTP_2,
-    };
+    let http2 = speaks_http2(cluster, &head);
     if terms.is_some() && http2 {
         return Err(ProxyError::Request(BadRequest::Upgrade));
     }
@@ -110,6 +109,7 @@ pub(super) async fn forward(
         &context.chain.settings.timeouts,
         upload.clone(),
     );
+    mirror::send_copies(context, to, &head, upload.as_ref());
     let purpose = purpose(cluster, &head, http2);
     let (is_grpc, client) = (head.is_grpc(), head.version);
     let parts = Some(outbound(head, http2, upload.is_some())?);
@@ -120,6 +120,7 @@ pub(super) async fn forward(
         to,
         parts,
         upload,
+        sent: false,
         timers,
         purpose,
         http2,
@@ -148,6 +149,7 @@ impl<'a> Exchange<'a> {
                         trail.flag(Flag::Uo);
                         return outcome;
                     }
+                    outcome.into_iter().for_each(|attempt| self.leave(attempt));
                     self.pause(delay).await?;
                 }
                 Decision::Exhausted => {
@@ -166,12 +168,24 @@ impl<'a> Exchange<'a> {
                 let response = &attempt.response;
                 retries.after_response(response.status(), response.headers(), &mut *rng)
             }
-            Err(error) => retries.after_error(error, self.parts.is_none(), &mut *rng),
+            Err(error) => retries.after_error(error, self.sent, &mut *rng),
         }
     }
 
     fn can_resend(&self) -> bool {
         self.parts.is_some() && self.upload.as_ref().is_none_or(|upload| upload.is_replayable())
+    }
+
+    /// A response that nobody gets. Its connection serves on if there is nothing more to read on it.
+    fn leave(&self, attempt: Attempt) {
+        if attempt.response.body().is_end_stream() {
+            let drain = &self.context.session.worker.drain;
+            attempt.lease.release(self.is_upload_complete(), drain);
+        }
+    }
+
+    fn is_upload_complete(&self) -> bool {
+        self.upload.as_ref().is_none_or(|upload| upload.is_complete())
     }
 
     /// The route's timeout covers the time between attempts too.
@@ -188,6 +202,8 @@ impl<'a> Exchange<'a> {
         tried: &mut SmallVec<[SocketAddr; 2]>,
         trail: &mut Trail,
     ) -> Result<Attempt, ProxyError> {
+        trail.attempt();
+        self.sent = false;
         let worker = &self.context.session.worker;
         let host = self
             .cluster
@@ -195,7 +211,8 @@ impl<'a> Exchange<'a> {
         if self.to.retry.as_ref().is_some_and(|retry| retry.avoid_previous_hosts) {
             tried.push(host.address);
         }
-        trail.attempt(&host, if self.http2 { "HTTP/2" } else { "HTTP/1.1" });
+        trail.host(&host);
+        let protocol = if self.http2 { "HTTP/2" } else { "HTTP/1.1" };
         let request = self.request(retries, trail.attempts())?;
         let target = Target {
             cluster: self.cluster,
@@ -209,7 +226,7 @@ impl<'a> Exchange<'a> {
             &worker.shared.network,
             &target,
             request,
-            |local| trail.connected(local),
+            |local| trail.connected(local, protocol),
             async || self.try_expired().await,
         );
         let sent = tokio::select! {
@@ -228,8 +245,9 @@ impl<'a> Exchange<'a> {
                 took: began.elapsed(),
             }),
             Err(Failed { error, unsent }) => {
-                if let Some(request) = unsent {
-                    self.parts = Some(request.into_parts().0);
+                match unsent {
+                    Some(request) => self.parts = Some(request.into_parts().0),
+                    None => self.sent = true,
                 }
                 // A client that stopped sending is the cause, whatever the upstream made of it.
                 Err(self
@@ -246,6 +264,7 @@ impl<'a> Exchange<'a> {
         let resend = retries.may_resend(self.http2, self.is_grpc);
         let parts = if resend { self.parts.clone() } else { self.parts.take() };
         let mut parts = parts.ok_or(ProxyError::ClusterNotFound)?;
+        rewrite::expected_timeout(&mut parts.headers, self.to, self.timers.elapsed());
         if self.resolved.host.include_attempt_count {
             parts.headers.insert(ATTEMPT_COUNT, attempt.into());
         }
@@ -274,7 +293,9 @@ impl<'a> Exchange<'a> {
         hop::strip(&mut parts.headers, parts.version);
         lines::join_response(&mut parts.headers);
         parts.version = self.client;
-        self.rewrite(&mut parts.headers, attempt.took);
+        // A response that comes before the request has ended says nothing of the upstream's speed.
+        let took = self.is_upload_complete().then_some(attempt.took);
+        self.rewrite(&mut parts.headers, took);
         if declined_upgrade {
             // What the client sends next could be of either protocol.
             parts
@@ -310,14 +331,16 @@ impl<'a> Exchange<'a> {
         if let Some(upgrade) = consent.or_else(|| terms.asked.upgrade.as_deref().cloned()) {
             hop::set_upgrade(&mut parts.headers, upgrade);
         }
-        self.rewrite(&mut parts.headers, attempt.took);
+        self.rewrite(&mut parts.headers, Some(attempt.took));
         let tunnel = Tunnel::upgraded(downstream, upstream, attempt.lease, terms);
         Ok(Answer::Switch(Response::from_parts(parts, ()), tunnel))
     }
 
     /// What the proxy and the route put into a response's head.
-    fn rewrite(&self, headers: &mut HeaderMap, took: Duration) {
-        headers.insert(SERVICE_TIME, rewrite::number(took.as_millis()));
+    fn rewrite(&self, headers: &mut HeaderMap, took: Option<Duration>) {
+        if let Some(took) = took {
+            headers.insert(SERVICE_TIME, rewrite::number(took.as_millis()));
+        }
         rewrite::response(
             headers,
             &self.resolved.route.response_headers,
@@ -326,7 +349,17 @@ impl<'a> Exchange<'a> {
     }
 }
 
-fn buffer_limit(cluster: &Cluster) -> usize {
+/// Whether the cluster's hosts are spoken to over HTTP/2.
+pub(super) fn speaks_http2(cluster: &Cluster, head: &Head) -> bool {
+    match cluster.settings().http {
+        UpstreamHttp::Http1 => false,
+        UpstreamHttp::Http2 => true,
+        UpstreamHttp::AsDownstream => head.version == Version::HTTP_2,
+    }
+}
+
+/// Bytes of a body that are kept at most.
+pub(super) fn buffer_limit(cluster: &Cluster) -> usize {
     cluster
         .settings()
         .buffer_limit
@@ -335,7 +368,7 @@ fn buffer_limit(cluster: &Cluster) -> usize {
 
 /// A cluster with `auto_sni` asks for the host that the request is for. As in Envoy, the version that will be spoken is what is
 /// offered if the cluster does not say what to offer.
-fn purpose(cluster: &Cluster, head: &Head, http2: bool) -> Purpose {
+pub(super) fn purpose(cluster: &Cluster, head: &Head, http2: bool) -> Purpose {
     let Some(tls) = &cluster.settings().tls else {
         return Purpose::default();
     };
@@ -348,7 +381,7 @@ fn purpose(cluster: &Cluster, head: &Head, http2: bool) -> Purpose {
 }
 
 /// The head in the form of the upstream's HTTP version.
-fn outbound(head: Head, http2: bool, has_body: bool) -> Result<Parts, ProxyError> {
+pub(super) fn outbound(head: Head, http2: bool, has_body: bool) -> Result<Parts, ProxyError> {
     let Head {
         method,
         authority,

@@ -87,10 +87,10 @@ impl PathRules {
         let mut segments = path.strip_prefix('/').unwrap_or(path).split('/').peekable();
         while let Some(segment) = segments.next() {
             let last = segments.peek().is_none();
-            match segment {
+            match without_parameters(segment) {
                 "." if self.normalize => {}
                 ".." if self.normalize => pop_segment(&mut out),
-                "" if !last && self.merge_slashes => {}
+                "" if segment.is_empty() && !last && self.merge_slashes => {}
                 _ => {
                     out.push_str(segment);
                     out.push_str(if last { "" } else { "/" });
@@ -99,6 +99,11 @@ impl PathRules {
         }
         if self.merge_slashes { merge(&out) } else { out }
     }
+}
+
+/// Servers that know path parameters (RFC 3986 section 3.3) take `..;a` for `..`, and so do we.
+fn without_parameters(segment: &str) -> &str {
+    segment.split(';').next().unwrap_or_default()
 }
 
 /// `/a/b/` becomes `/a/`.
@@ -116,11 +121,6 @@ fn merge(path: &str) -> String {
         }
     }
     merged
-}
-
-/// Undoes all escapes of ASCII, as for the name or value of a query parameter.
-pub(crate) fn decode_ascii(text: &str) -> String {
-    decode(text, |byte| byte.is_ascii())
 }
 
 fn has_nul(path: &str) -> bool {
@@ -219,6 +219,7 @@ mod tests {
         check(ISTIO, "/a/.", "/a/");
         check(ISTIO, "/a/.hidden", "/a/.hidden");
         check(ISTIO, "/a//../b", "/a/b");
+        check(ISTIO, "/a/..;x/b/.;/c;d/%2e%2e;/e/...;", "/b/e/...;");
         check(ISTIO, "/%61dmin/%7Euser/%41%2D%5f", "/admin/~user/A-_");
         check(ISTIO, "/%20%3B%zz%", "/%20%3B%zz%");
         check(ISTIO, "/a\"{b}|c^?\"{q}", "/a%22%7Bb%7D%7Cc%5E?\"{q}");

@@ -64,7 +64,7 @@ impl Client {
 pub(crate) fn refuse(error: &ProxyError, retried: bool, client: Client, settings: &Http) -> Response<Bytes> {
     let status = error.status().unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let mut headers = HeaderMap::new();
-    if *error == ProxyError::Overflow {
+    if matches!(error, ProxyError::Overflow | ProxyError::PendingOverflow) {
         headers.insert(OVERLOADED, HeaderValue::from_static("true"));
     }
     if closes(error) && client.version < Version::HTTP_2 {
@@ -159,6 +159,7 @@ fn closes(error: &ProxyError) -> bool {
         | ProxyError::NoHealthyHost
         | ProxyError::Connect(_)
         | ProxyError::Overflow
+        | ProxyError::PendingOverflow
         | ProxyError::Reset { .. }
         | ProxyError::RouteTimeout { .. }
         | ProxyError::TryTimeout

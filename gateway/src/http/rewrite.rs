@@ -1,6 +1,6 @@
 //! Changes a route asks for: headers, path and host of a request, headers of a response, and where a redirect leads.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
@@ -36,35 +36,37 @@ pub(crate) fn request(head: &mut Head, route: &Route, forward: &Forward) -> Resu
     }
     rewrite_path(head, route, forward)?;
     rewrite_host(head, forward)?;
-    if let Some(timeout) = expected_timeout(forward) {
-        head.headers.insert(EXPECTED_TIMEOUT, number(timeout.as_millis()));
-    }
     Ok(())
 }
 
-/// How long the upstream has to answer: the bound on one try if that is the tighter one, else the route's.
-fn expected_timeout(forward: &Forward) -> Option<Duration> {
+/// Tells the upstream how long it has to answer: what is left, `elapsed` after the request's end, of the route's timeout, or the
+/// bound on one try if that is the tighter one.
+pub(crate) fn expected_timeout(headers: &mut HeaderMap, forward: &Forward, elapsed: Duration) {
     let enabled = |timeout: &Duration| !timeout.is_zero();
     let route = Some(forward.timeout.unwrap_or(limits::ROUTE_TIMEOUT)).filter(enabled);
+    // Zero would mean for ever.
+    let left = route.map(|route| route.saturating_sub(elapsed).max(Duration::from_millis(1)));
     let one_try = forward.retry.as_ref().and_then(|retry| retry.per_try_timeout);
-    let one_try = one_try
-        .filter(enabled)
-        .filter(|one| route.is_none_or(|route| *one < route));
-    one_try.or(route)
+    if let Some(timeout) = one_try.filter(enabled).into_iter().chain(left).min() {
+        headers.insert(EXPECTED_TIMEOUT, number(timeout.as_millis()));
+    }
+}
+
+/// The status and headers of a route's own answer: what was created, or is elsewhere, is where it was asked for.
+pub(crate) fn direct_response(head: &Head, status: u16) -> (StatusCode, HeaderMap) {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let here = redirect(head, &Redirect::default()).map(|(_, headers)| headers);
+    let here = here.filter(|_| status == StatusCode::CREATED || status.is_redirection());
+    (status, here.unwrap_or_default())
 }
 
 fn rewrite_path(head: &mut Head, route: &Route, forward: &Forward) -> Result<(), ProxyError> {
-    let (Some(to), Some(target)) = (&forward.prefix_rewrite, &head.target) else {
+    let Some(target) = &head.target else { return Ok(()) };
+    let original = target.as_str();
+    let Some(rewritten) = rewritten_path(original, route, forward) else {
         return Ok(());
     };
-    let matched = match &route.matches.path {
-        PathMatch::Prefix(prefix) => prefix.len(),
-        PathMatch::Exact(exact) => exact.len(),
-        PathMatch::Regex(_) | PathMatch::Connect => return Ok(()),
-    };
-    let original = target.as_str();
-    let rest = original.get(matched..).unwrap_or_default();
-    let path = format!("{to}{rest}")
+    let path = rewritten
         .parse()
         .map_err(|_| ProxyError::Request(BadRequest::Path))?;
     if let Ok(original) = HeaderValue::from_str(original) {
@@ -72,6 +74,21 @@ fn rewrite_path(head: &mut Head, route: &Route, forward: &Forward) -> Result<(),
     }
     head.target = Some(path);
     Ok(())
+}
+
+/// `None`: the path stays as it is.
+fn rewritten_path(original: &str, route: &Route, forward: &Forward) -> Option<String> {
+    if let Some(substitution) = &forward.regex_rewrite {
+        let (path, query) = original.split_at(original.find('?').unwrap_or(original.len()));
+        return Some(substitution.apply(path) + query);
+    }
+    let to = forward.prefix_rewrite.as_ref()?;
+    let matched = match &route.matches.path {
+        PathMatch::Prefix(prefix) => prefix.len(),
+        PathMatch::Exact(exact) => exact.len(),
+        PathMatch::Regex(_) | PathMatch::Connect => return None,
+    };
+    Some(format!("{to}{}", original.get(matched..).unwrap_or_default()))
 }
 
 fn rewrite_host(head: &mut Head, forward: &Forward) -> Result<(), ProxyError> {
@@ -132,11 +149,20 @@ fn change_headers(headers: &mut HeaderMap, changes: &HeaderChanges) {
 pub(crate) fn redirect(head: &Head, redirect: &Redirect) -> Option<(StatusCode, HeaderMap)> {
     let scheme = redirect.scheme.as_deref().unwrap_or(head.scheme.as_str());
     let authority = redirect_authority(head, redirect, scheme);
-    let path = redirect.path.as_deref().unwrap_or(head.path_and_query());
+    let path = redirect_path(head, redirect);
     let location = HeaderValue::from_str(&format!("{scheme}://{authority}{path}")).ok()?;
     let status = redirect.status.and_then(|status| StatusCode::from_u16(status).ok());
     let headers = HeaderMap::from_iter([(LOCATION, location)]);
     Some((status.unwrap_or(StatusCode::MOVED_PERMANENTLY), headers))
+}
+
+/// A new path keeps the query unless it has one of its own.
+fn redirect_path<'a>(head: &'a Head, redirect: &'a Redirect) -> Cow<'a, str> {
+    match redirect.path.as_deref() {
+        None => head.path_and_query().into(),
+        Some(path) if path.contains('?') || head.query().is_empty() => path.into(),
+        Some(path) => format!("{path}?{}", head.query()).into(),
+    }
 }
 
 /// The port goes with the scheme it was the default of.

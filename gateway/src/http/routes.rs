@@ -3,16 +3,19 @@
 //! The cost of finding a virtual host does not depend on how many there are: an exact name is one hash look-up, a wildcard at
 //! most one per distinct length of the configured suffixes. Within a virtual host the first route that matches is taken.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, uri::Scheme};
 use mesh::{
     host::HostPattern,
     matcher::QueryMatcher,
     route::{self as model, PathMatch, RouteAction},
 };
 
-use super::head::{Head, without_port};
+use super::{
+    head::{Head, without_port},
+    rewrite,
+};
 
 /// A route configuration, compiled.
 #[derive(Debug)]
@@ -29,8 +32,8 @@ pub(crate) struct RouteTable {
 /// The routes of some hosts.
 #[derive(Debug)]
 pub(crate) struct VirtualHost {
-    /// Plaintext requests are redirected to https.
-    pub(crate) require_tls: bool,
+    /// What serves requests that did not come over TLS, if TLS is required.
+    to_https: Option<Route>,
     /// Sends `x-envoy-attempt-count` upstream.
     pub(crate) include_attempt_count: bool,
     routes: Vec<Route>,
@@ -126,7 +129,8 @@ impl RouteTable {
     /// The virtual host and route of a request.
     pub(crate) fn find(&self, head: &Head) -> Option<(&VirtualHost, &Route)> {
         let host = self.virtual_host(head.authority())?;
-        let route = host.routes.iter().find(|route| route.matches(head))?;
+        let to_https = host.to_https.as_ref().filter(|_| head.scheme != Scheme::HTTPS);
+        let route = to_https.or_else(|| host.routes.iter().find(|route| route.matches(head)))?;
         Some((host, route))
     }
 
@@ -166,7 +170,7 @@ fn lowercase<'a>(text: &str, buffer: &'a mut [u8; MAX_AUTHORITY]) -> Option<&'a 
 impl VirtualHost {
     fn build(host: &model::VirtualHost) -> Result<Self, String> {
         Ok(Self {
-            require_tls: host.require_tls,
+            to_https: host.require_tls.then(Route::to_https),
             include_attempt_count: host.include_attempt_count,
             routes: host.routes.iter().map(Route::build).collect::<Result<_, _>>()?,
         })
@@ -182,6 +186,22 @@ impl Route {
             response_headers: HeaderChanges::build(&route.response_headers)?,
             matches: route.matches.clone(),
         })
+    }
+
+    /// Sends everybody to the same place, over TLS.
+    fn to_https() -> Self {
+        Self {
+            name: None,
+            action: RouteAction::Redirect(rewrite::to_https()),
+            request_headers: HeaderChanges::default(),
+            response_headers: HeaderChanges::default(),
+            matches: model::RouteMatch {
+                path: PathMatch::Prefix("/".to_owned()),
+                case_sensitive: true,
+                headers: Vec::new(),
+                query: Vec::new(),
+            },
+        }
     }
 
     fn matches(&self, head: &Head) -> bool {
@@ -215,25 +235,16 @@ impl Route {
     }
 }
 
-/// The first parameter of that name decides, as in Envoy.
+/// The first parameter of that name decides; escapes are compared as they are written, as in Envoy.
 fn query_matches(matcher: &QueryMatcher, query: &str) -> bool {
     let mut parameters = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    let Some((_, value)) = parameters.find(|(name, _)| percent_decoded(name) == matcher.name) else {
+    let Some((_, value)) = parameters.find(|(name, _)| *name == matcher.name) else {
         return false;
     };
     matcher
         .value
         .as_ref()
-        .is_none_or(|wanted| wanted.matches(&percent_decoded(value)))
-}
-
-/// Undoes valid escapes of ASCII; everything else stays.
-fn percent_decoded(text: &str) -> Cow<'_, str> {
-    if text.contains('%') {
-        super::path::decode_ascii(text).into()
-    } else {
-        text.into()
-    }
+        .is_none_or(|wanted| wanted.matches(value))
 }
 
 impl HeaderChanges {

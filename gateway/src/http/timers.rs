@@ -104,6 +104,11 @@ impl Timers {
         }
     }
 
+    /// How long the upstream has had so far.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.request_end().map_or(Duration::ZERO, |end| end.elapsed())
+    }
+
     /// When the last byte of the request came, if it did.
     fn request_end(&self) -> Option<Instant> {
         match &self.upload {

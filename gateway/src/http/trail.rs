@@ -71,20 +71,28 @@ impl Trail {
         }
     }
 
-    /// An attempt at a host begins.
-    pub(super) fn attempt(&mut self, host: &Host, protocol: &'static str) {
+    /// An attempt begins, wherever it may lead.
+    pub(super) fn attempt(&mut self) {
         let upstream = &mut self.record.upstream;
         upstream.attempts += 1;
-        upstream.host = Some(host.address);
-        upstream.host_name = Some(host.hostname.clone());
-        upstream.protocol = Some(protocol);
+        upstream.host = None;
+        upstream.host_name = None;
+        upstream.protocol = None;
         upstream.local = None;
         upstream.failure = None;
     }
 
-    /// The attempt has a connection.
-    pub(super) fn connected(&mut self, local: Option<SocketAddr>) {
+    /// It leads to this host.
+    pub(super) fn host(&mut self, host: &Host) {
+        let upstream = &mut self.record.upstream;
+        upstream.host = Some(host.address);
+        upstream.host_name = Some(host.hostname.clone());
+    }
+
+    /// The attempt has a connection, over which that protocol is spoken.
+    pub(super) fn connected(&mut self, local: Option<SocketAddr>, protocol: &'static str) {
         self.record.upstream.local = local;
+        self.record.upstream.protocol = Some(protocol);
     }
 
     /// Whether this is not the first attempt.
@@ -111,8 +119,16 @@ impl Trail {
 
     /// The request failed.
     pub(super) fn error(&mut self, error: &ProxyError) {
-        if let ProxyError::Connect(ConnectError::Io(reason) | ConnectError::Tls(reason)) = error {
-            self.record.upstream.failure = Some(reason.clone());
+        match error {
+            ProxyError::Connect(ConnectError::Io(reason) | ConnectError::Tls(reason)) => {
+                self.record.upstream.failure = Some(reason.clone());
+            }
+            ProxyError::PendingOverflow => {
+                // Nothing was asked of the host.
+                self.record.upstream.host = None;
+                self.record.upstream.host_name = None;
+            }
+            _ => {}
         }
         self.record.error(error);
     }

@@ -85,12 +85,13 @@ pub(super) async fn terminate_connect(
     let downstream = downstream.ok_or(ProxyError::Request(BadRequest::Upgrade))?;
     let permit = cluster.breakers().connections.acquire().ok_or(ProxyError::Overflow)?;
     trail.upload(None);
+    trail.attempt();
     let worker = &context.session.worker;
     let host = cluster.pick(&context.session.conn, &[], &mut *worker.rng.borrow_mut())?;
-    trail.attempt(&host, "-");
+    trail.host(&host);
     let connected = connect(&*worker.shared.network, cluster, &host, &Purpose::default()).await;
     let connected = connected.map_err(ProxyError::Connect)?;
-    trail.connected(Some(connected.local));
+    trail.connected(Some(connected.local), "-");
     let upstream = End::Raw(Box::new(connected.io), host.begin(), permit);
     let tunnel = Tunnel {
         downstream,

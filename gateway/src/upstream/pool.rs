@@ -21,7 +21,7 @@ use super::{balance::Host, cluster::Cluster, connect::Purpose};
 use crate::{drain::Drain, error::ProxyError, limits, network::Network};
 use host::HostPool;
 pub(crate) use host::LocalExecutor;
-pub(crate) use lease::{Lease, SendError, reset};
+pub(crate) use lease::{Lease, SendError};
 
 /// All pools of a worker.
 pub(crate) struct Pools {
@@ -85,7 +85,7 @@ impl Pools {
             server_name: target.purpose.host.clone(),
         };
         let mut hosts = self.hosts.borrow_mut();
-        let make = || Rc::new(HostPool::new(Arc::downgrade(target.cluster)));
+        let make = || Rc::new(HostPool::new(target.cluster));
         hosts.entry(key).or_insert_with(make).clone()
     }
 

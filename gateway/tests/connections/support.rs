@@ -273,6 +273,7 @@ pub(crate) fn cluster(name: &str, discovery: Discovery) -> Cluster {
         auto_san_validation: false,
         circuit_breakers: None,
         buffer_limit: None,
+        reuse: mesh::cluster::Reuse::default(),
     }
 }
 

@@ -219,6 +219,8 @@ pub(crate) fn forward(cluster: &str) -> Route {
         retry: None,
         host_rewrite: None,
         prefix_rewrite: None,
+        regex_rewrite: None,
+        mirrors: Vec::new(),
         terminate_connect: false,
         refused_upgrades: Vec::new(),
     })))
@@ -257,6 +259,7 @@ pub(crate) fn cluster(name: &str, endpoints: &[SocketAddr]) -> Cluster {
         auto_san_validation: false,
         circuit_breakers: None,
         buffer_limit: None,
+        reuse: mesh::cluster::Reuse::default(),
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) use envoy_types::pb::{
             transport_sockets::{raw_buffer::v3 as raw_buffer, tls::v3 as tls},
             upstreams::http::v3 as upstream_http,
         },
-        r#type::matcher::v3 as matcher,
+        r#type::{matcher::v3 as matcher, v3 as percent},
     },
     google::protobuf,
 };

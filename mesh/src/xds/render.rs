@@ -243,6 +243,7 @@ fn grpc_cluster(name: &str, address: &EndpointAddress, tls: Option<UpstreamTls>)
         auto_san_validation: false,
         circuit_breakers: None,
         buffer_limit: None,
+        reuse: crate::cluster::Reuse::default(),
     }
 }
 

@@ -129,6 +129,9 @@ pub(crate) struct Upstream {
     /// Nothing listens.
     #[serde(default)]
     pub(crate) absent: bool,
+    /// It listens and accepts nothing, and its queue is full: a connection never comes about.
+    #[serde(default)]
+    pub(crate) deaf: bool,
     /// Waits until the proxy has closed every connection, and tells how.
     #[serde(default)]
     pub(crate) watch_end: bool,
@@ -266,6 +269,8 @@ pub(crate) struct Message {
     pub(crate) trailers: Vec<(String, String)>,
     /// Resets the stream with this code after what is sent.
     pub(crate) reset: Option<String>,
+    /// Milliseconds before a request, if it is one of several at once.
+    pub(crate) after: Option<u64>,
     /// Milliseconds between head and body.
     pub(crate) pause: Option<u64>,
     /// Never ends the stream.
@@ -280,6 +285,9 @@ pub(crate) struct Message {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Connection {
+    /// What names resolve to from now on, before anything else.
+    #[serde(default)]
+    pub(crate) names: BTreeMap<String, Name>,
     /// TLS, to the listener or through it.
     pub(crate) tls: Option<ClientTls>,
     /// HTTP/1.1 requests, each with its response before the next. Text as in [`Reply::Text`].

@@ -7,31 +7,34 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::Request;
+use sallyport::lab::dns::Zone;
 use serde_json::{Value, json};
 use socket2::SockRef;
 use tokio::{
     net::{TcpSocket, TcpStream},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::{
     case::{Connection, Message},
     h2_server::{cause, header_map, headers, read_body, send_rest},
-    steps,
+    run, steps,
     tls::{Carried, Client},
     wire::{PATIENCE, Wire, message},
 };
 
 /// Makes a case's connections, one after the other, and tells what came of each.
-pub(crate) async fn run(connections: &[Connection], proxy: SocketAddr, tls: &Client<'_>) -> Value {
+pub(crate) async fn run(connections: &[Connection], proxy: SocketAddr, tls: &Client<'_>, zone: &Zone) -> Value {
     let mut told = Vec::new();
     for connection in connections {
+        run::resolve(&connection.names, zone);
         for _ in 0..connection.times.unwrap_or(1) {
             told.push(one(connection, proxy, tls).await);
         }
@@ -126,7 +129,10 @@ pub(crate) async fn http2(wire: Wire, connection: &Connection) -> io::Result<Vec
     let mut together = Vec::new();
     for message in &connection.together {
         let (mut client, message) = (client.clone(), message.clone());
-        together.push(tokio::spawn(async move { exchange(&mut client, &message).await }));
+        together.push(tokio::spawn(async move {
+            sleep(Duration::from_millis(message.after.unwrap_or(0))).await;
+            exchange(&mut client, &message).await
+        }));
     }
     for one in together {
         told.push(one.await.map_err(io::Error::other)?);

@@ -22,6 +22,9 @@ const VARYING: &[&str] = &[
     "x-envoy-upstream-service-time",
 ];
 
+/// A later try has what is left of the time.
+const EXPECTED_TIMEOUT: &str = "x-envoy-expected-rq-timeout-ms";
+
 /// Replaces what differs between runs.
 pub(crate) fn comparable(mut observed: Value, listener: &str, upstreams: &[(String, String)]) -> Value {
     order(&mut observed);
@@ -31,6 +34,11 @@ pub(crate) fn comparable(mut observed: Value, listener: &str, upstreams: &[(Stri
             .iter()
             .map(|(name, address)| (address.clone(), format!("<{name}>"))),
     );
+    // Where nothing of ours listens, at an address that a case names.
+    words.extend(upstreams.iter().filter_map(|(name, address)| {
+        let (_, port) = address.rsplit_once(':')?;
+        Some((format!(":{port}"), format!(":<port of {name}>")))
+    }));
     words.extend(ends(&observed["client"], "local", "client"));
     if let Some(named) = observed["upstreams"].as_object() {
         for (name, connections) in named {
@@ -105,6 +113,7 @@ fn clean(value: &mut Value, name: Option<&str>, words: &[(String, String)]) {
         Value::String(text) if name.is_some_and(is_moment) => *text = shape(text),
         Value::Number(_) | Value::String(_) if name.is_some_and(varies) => *value = json!("<varies>"),
         Value::Number(_) => {}
+        Value::String(text) if name == Some(EXPECTED_TIMEOUT) => round(text),
         Value::String(text) => {
             for (address, word) in words {
                 if text.contains(address.as_str()) {
@@ -115,6 +124,13 @@ fn clean(value: &mut Value, name: Option<&str>, words: &[(String, String)]) {
                 "<uuid>".clone_into(text);
             }
         }
+    }
+}
+
+/// To the next quarter of a second.
+fn round(milliseconds: &mut String) {
+    if let Ok(number) = milliseconds.parse::<u64>() {
+        *milliseconds = (number.div_ceil(250) * 250).to_string();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, env, fmt::Write as _, sync::OnceLock};
 
-use sallyport::lab::dns::{Answer, NameServer};
+use sallyport::lab::dns::{Answer, NameServer, Zone};
 use serde_json::{Value, json};
 
 use crate::{
@@ -55,7 +55,7 @@ async fn observe(named: &Named, kind: Kind) -> Result<Value, String> {
         Err(refused) => return Ok(json!({"refused": refused})),
     };
     let listener = proxy.address.to_string();
-    let client = client::run(&case.client, proxy.address, &Client::new(setting)).await;
+    let client = client::run(&case.client, proxy.address, &Client::new(setting), names.zone()).await;
     proxy.logged(case.log_lines()).await;
     let seen = upstreams.told().await;
     let mut log = proxy.stop().await;
@@ -74,6 +74,12 @@ async fn observe(named: &Named, kind: Kind) -> Result<Value, String> {
 
 async fn name_server(names: &BTreeMap<String, Name>) -> Result<NameServer, String> {
     let server = NameServer::start().await.map_err(|error| error.to_string())?;
+    resolve(names, server.zone());
+    Ok(server)
+}
+
+/// Lets names resolve to something from now on.
+pub(crate) fn resolve(names: &BTreeMap<String, Name>, zone: &Zone) {
     for (name, answer) in names {
         let answer = match answer {
             Name::Addresses(addresses) => Answer::Addresses(addresses.clone()),
@@ -81,9 +87,8 @@ async fn name_server(names: &BTreeMap<String, Name>) -> Result<NameServer, Strin
             Name::Failure(Failure::Servfail) => Answer::ServerFailure,
             Name::Failure(Failure::Empty) => Answer::Empty,
         };
-        server.zone().set(name, answer);
+        zone.set(name, answer);
     }
-    Ok(server)
 }
 
 fn judge(case: &Case, envoy: &Value, ours: &Value) -> Result<(), String> {

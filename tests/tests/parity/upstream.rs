@@ -5,6 +5,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use rustls::{ServerConfig, server::WebPkiClientVerifier};
@@ -41,6 +42,8 @@ struct Running {
     seen: Arc<Seen>,
     /// Keeps the port of an upstream that does not listen.
     _reserved: Option<TcpSocket>,
+    /// Fill the queue of one that does not accept.
+    _queue: Option<(TcpListener, Vec<TcpStream>)>,
     _server: JoinSet<()>,
 }
 
@@ -102,9 +105,11 @@ impl Running {
         let socket = TcpSocket::new_v4()?;
         socket.bind(at)?;
         let (address, watch_end) = (socket.local_addr()?, case.watch_end);
-        let mut reserved = None;
+        let (mut reserved, mut queue) = (None, None);
         if case.absent {
             reserved = Some(socket);
+        } else if case.deaf {
+            queue = Some(full(socket).await?);
         } else {
             let tls = case.tls.as_ref().map(|tls| acceptor(tls, setting));
             let script = Arc::new(Script {
@@ -118,9 +123,22 @@ impl Running {
             watch_end,
             seen,
             _reserved: reserved,
+            _queue: queue,
             _server: server,
         })
     }
+}
+
+/// A listener whose queue holds all it can, so that the kernel answers no more.
+async fn full(socket: TcpSocket) -> io::Result<(TcpListener, Vec<TcpStream>)> {
+    /// Longer than any handshake on loopback.
+    const ANSWER: Duration = Duration::from_millis(100);
+    let listener = socket.listen(1)?;
+    let (at, mut waiting) = (listener.local_addr()?, Vec::new());
+    while let Ok(stream) = timeout(ANSWER, TcpStream::connect(at)).await {
+        waiting.push(stream?);
+    }
+    Ok((listener, waiting))
 }
 
 impl Seen {

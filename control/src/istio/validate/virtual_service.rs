@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mesh::host::HostPattern;
+use mesh::{host::HostPattern, matcher::Substitution};
 
 use crate::{
     diag::Code,
@@ -78,6 +78,7 @@ fn check_http(service: &VirtualService, route: &HttpRoute, path: &FieldPath<'_>,
         check_headers(to.headers.as_ref(), &place.field("headers"), report);
     }
     check_headers(route.headers.as_ref(), &path.field("headers"), report);
+    check_mirrors(route, path, report);
     if let Some(retries) = &route.retries {
         check_retries(retries, &path.field("retries"), report);
     }
@@ -157,9 +158,34 @@ fn check_direct_response(response: &DirectResponse, path: &FieldPath<'_>, report
     }
 }
 
+fn check_mirrors(route: &HttpRoute, path: &FieldPath<'_>, report: &mut Report<'_>) {
+    if let Some(mirror) = &route.mirror {
+        check_destination(mirror, &path.field("mirror"), report);
+    }
+    let list = path.field("mirrors");
+    for (index, mirror) in route.mirrors.iter().enumerate() {
+        check_destination(&mirror.destination, &list.index(index).field("destination"), report);
+    }
+    if route.mirror.is_some() && !route.mirrors.is_empty() {
+        report.invalid(&list, "mirror and mirrors exclude each other", "move mirror into mirrors");
+    }
+    if route.route.is_empty() && (route.mirror.is_some() || !route.mirrors.is_empty()) {
+        report.invalid(path, "a mirror needs a route whose requests are copied", "add a route");
+    }
+}
+
 fn check_rewrite(rewrite: &HttpRewrite, route: &HttpRoute, path: &FieldPath<'_>, report: &mut Report<'_>) {
-    if rewrite.uri.is_empty() && rewrite.authority.is_empty() {
+    if rewrite.uri.is_empty() && rewrite.authority.is_empty() && rewrite.uri_regex_rewrite.is_none() {
         report.invalid(path, "a rewrite must change uri or authority", "set one of them");
+    }
+    if let Some(regex) = &rewrite.uri_regex_rewrite {
+        let at = path.field("uriRegexRewrite");
+        if !rewrite.uri.is_empty() {
+            report.invalid(&at, "uri and uriRegexRewrite exclude each other", "keep one of them");
+        }
+        if let Err(error) = Substitution::parse(&regex.find, &regex.rewrite) {
+            report.invalid(&at, error.to_string(), "correct the expression or the replacement");
+        }
     }
     if route.route.is_empty() {
         report.invalid(path, "a rewrite needs a route to forward to", "remove it");

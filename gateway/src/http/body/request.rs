@@ -18,6 +18,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::{sync::Notify, time::Instant};
 
+use super::Tap;
 use crate::error::{BadRequest, ProxyError};
 
 /// The body a client sends, over all attempts.
@@ -31,6 +32,7 @@ pub(crate) struct Upload {
     failure: RefCell<Option<ProxyError>>,
     last_frame: Cell<Instant>,
     reader: Cell<u32>,
+    taps: RefCell<Vec<Rc<Tap>>>,
 }
 
 #[derive(Debug)]
@@ -43,12 +45,24 @@ struct Source {
     trailers: Option<HeaderMap>,
 }
 
-/// One attempt's reader of the body.
+/// What an upstream gets of the body.
 #[derive(Debug, Default)]
-pub(crate) struct RequestBody(Option<Reader>);
+pub(crate) enum RequestBody {
+    /// Nothing.
+    #[default]
+    None,
+    /// One attempt's reader.
+    Reader(Reader),
+    /// A mirror's copy.
+    Copy {
+        tap: Rc<Tap>,
+        /// Bytes still to come, if that is known.
+        left: Option<u64>,
+    },
+}
 
 #[derive(Debug)]
-struct Reader {
+pub(crate) struct Reader {
     upload: Rc<Upload>,
     number: u32,
     next: usize,
@@ -79,7 +93,15 @@ impl Upload {
             failure: RefCell::new(None),
             last_frame: Cell::new(Instant::now()),
             reader: Cell::new(0),
+            taps: RefCell::default(),
         }))
+    }
+
+    /// A copy of what will come. Before anything is read. At most `limit` bytes wait in it.
+    pub(crate) fn tap(&self, limit: usize) -> Rc<Tap> {
+        let tap = Rc::new(Tap::new(limit));
+        self.taps.borrow_mut().push(tap.clone());
+        tap
     }
 
     /// A reader from the beginning; earlier ones get nothing any more. Only while [`Self::is_replayable`].
@@ -87,14 +109,14 @@ impl Upload {
         let number = self.reader.get().wrapping_add(1);
         self.reader.set(number);
         let upload = self.clone();
-        RequestBody(Some(Reader {
+        RequestBody::Reader(Reader {
             upload,
             number,
             next: 0,
             read: 0,
             pass_trailers,
             ended: false,
-        }))
+        })
     }
 
     /// Whether everything that was read so far can be read again.
@@ -138,6 +160,7 @@ impl Upload {
     fn complete(&self) {
         self.complete.set(true);
         self.completed.notify_waiters();
+        self.taps.borrow().iter().for_each(|tap| tap.complete());
     }
 
     fn poll_source(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
@@ -150,6 +173,7 @@ impl Upload {
                     self.received
                         .set(self.received.get() + u64::try_from(data.len()).unwrap_or(0));
                     source.keep(data);
+                    self.taps.borrow().iter().for_each(|tap| tap.push(data));
                 }
                 source.trailers = frame.trailers_ref().cloned();
                 if source.trailers.is_some() || source.incoming.is_end_stream() {
@@ -160,6 +184,12 @@ impl Upload {
             None => self.complete(),
         }
         Poll::Ready(frame)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.taps.borrow().iter().for_each(|tap| tap.give_up());
     }
 }
 
@@ -224,35 +254,53 @@ impl Reader {
     }
 }
 
+impl RequestBody {
+    /// The copy that goes by way of a tap of this body.
+    pub(crate) fn copy(tap: &Rc<Tap>, upload: &Upload) -> Self {
+        Self::Copy {
+            tap: tap.clone(),
+            left: upload.length,
+        }
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(reader) = &mut self.0 else {
-            return Poll::Ready(None);
-        };
-        let frame = reader.poll(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &frame {
-            let length = frame.data_ref().map_or(0, Bytes::len);
-            reader.read += u64::try_from(length).unwrap_or(0);
+        let length = |data: Option<&Bytes>| u64::try_from(data.map_or(0, Bytes::len)).unwrap_or(0);
+        match &mut *self {
+            Self::None => Poll::Ready(None),
+            Self::Reader(reader) => {
+                let frame = reader.poll(cx);
+                if let Poll::Ready(Some(Ok(frame))) = &frame {
+                    reader.read += length(frame.data_ref());
+                }
+                frame
+            }
+            Self::Copy { tap, left } => {
+                let data = ready!(tap.poll(cx));
+                *left = left.map(|left| left.saturating_sub(length(data.as_ref())));
+                Poll::Ready(data.map(|data| Ok(Frame::data(data))))
+            }
         }
-        frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|reader| reader.ended && reader.upload.source.borrow().kept.len() <= reader.next)
+        match self {
+            Self::None => true,
+            Self::Reader(reader) => reader.ended && reader.upload.source.borrow().kept.len() <= reader.next,
+            Self::Copy { tap, .. } => tap.is_drained(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        let Some(reader) = &self.0 else {
-            return SizeHint::with_exact(0);
+        let left = match self {
+            Self::None => Some(0),
+            Self::Reader(reader) => reader.upload.length.map(|length| length.saturating_sub(reader.read)),
+            Self::Copy { left, .. } => *left,
         };
-        match reader.upload.length {
-            Some(length) => SizeHint::with_exact(length.saturating_sub(reader.read)),
-            None => SizeHint::default(),
-        }
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

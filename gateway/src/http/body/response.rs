@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use crate::{
     error::ProxyError,
     http::{timers::BodyTimers, trail::Trail},
-    upstream::pool::{Lease, reset},
+    upstream::pool::Lease,
 };
 
 /// What an upstream sends.
@@ -126,7 +126,7 @@ impl ResponseBody {
             None => self.end(),
             Some(Err(error)) => {
                 let error = ProxyError::Reset {
-                    reset: reset(&error),
+                    reset: download.lease.cut(&error),
                     started: true,
                 };
                 return Poll::Ready(Some(Err(self.cut(error))));

@@ -7,6 +7,7 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use futures_util::{
@@ -46,6 +47,10 @@ pub(crate) struct HostPool {
     freed: Notify,
     /// Nothing is kept any more.
     retired: Cell<bool>,
+    /// Longest time without requests. `None`: any.
+    idle_timeout: Option<Duration>,
+    /// Requests that a connection serves. `None`: any number.
+    max_requests: Option<u32>,
 }
 
 type Connecting = Shared<LocalBoxFuture<'static, Result<Rc<Http2>, ConnectError>>>;
@@ -61,6 +66,7 @@ pub(crate) struct Http1 {
     pub(super) sender: http1::SendRequest<RequestBody>,
     pub(super) local: SocketAddr,
     idle_since: Instant,
+    served: u32,
 }
 
 /// A connection for several requests at a time.
@@ -68,6 +74,7 @@ pub(crate) struct Http2 {
     pub(super) sender: http2::SendRequest<RequestBody>,
     pub(super) local: SocketAddr,
     active: Cell<usize>,
+    served: Cell<u32>,
     limit: Rc<StreamLimit>,
     idle_since: Cell<Instant>,
 }
@@ -98,9 +105,12 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor 
 }
 
 impl HostPool {
-    pub(super) fn new(cluster: Weak<Cluster>) -> Self {
+    pub(super) fn new(cluster: &Arc<Cluster>) -> Self {
+        let reuse = cluster.settings().reuse;
         Self {
-            cluster,
+            cluster: Arc::downgrade(cluster),
+            idle_timeout: Some(reuse.idle_timeout.unwrap_or(limits::UPSTREAM_IDLE)).filter(|limit| !limit.is_zero()),
+            max_requests: reuse.max_requests,
             idle: RefCell::default(),
             shared: RefCell::default(),
             connecting: RefCell::default(),
@@ -122,7 +132,7 @@ impl HostPool {
             return Ok((connection, true));
         }
         let breakers = target.cluster.breakers();
-        let _pending = breakers.pending.acquire().ok_or(ProxyError::Overflow)?;
+        let _pending = breakers.pending.acquire().ok_or(ProxyError::PendingOverflow)?;
         loop {
             let connecting = self.connecting.borrow().clone();
             if let Some(connecting) = connecting {
@@ -153,16 +163,34 @@ impl HostPool {
     fn pop_idle(&self) -> Option<Http1> {
         let mut idle = self.idle.borrow_mut();
         while let Some(connection) = idle.pop() {
-            if connection.is_usable() {
+            if self.is_usable(&connection) {
                 return Some(connection);
             }
         }
         None
     }
 
+    fn is_usable(&self, connection: &Http1) -> bool {
+        connection.sender.is_ready() && !connection.sender.is_closed() && !self.is_too_long(connection.idle_since)
+    }
+
+    /// A shared connection that serves nobody any more, or will not serve more than it does.
+    fn is_spent(&self, connection: &Http2) -> bool {
+        let idle = connection.active.get() == 0 && self.is_too_long(connection.idle_since.get());
+        idle || connection.sender.is_closed() || self.is_enough(connection.served.get())
+    }
+
+    fn is_too_long(&self, idle_since: Instant) -> bool {
+        self.idle_timeout.is_some_and(|limit| idle_since.elapsed() >= limit)
+    }
+
+    fn is_enough(&self, served: u32) -> bool {
+        self.max_requests.is_some_and(|limit| served >= limit)
+    }
+
     fn share(&self) -> Option<Rc<Http2>> {
         let mut shared = self.shared.borrow_mut();
-        shared.retain(|connection| !connection.sender.is_closed());
+        shared.retain(|connection| !self.is_spent(connection));
         shared.iter().find(|connection| connection.has_room()).cloned()
     }
 
@@ -237,6 +265,10 @@ impl HostPool {
         if self.retired.get() || self.cluster.strong_count() == 0 || idle.len() >= limits::IDLE_PER_HOST {
             return;
         }
+        connection.served += 1;
+        if self.is_enough(connection.served) {
+            return;
+        }
         connection.idle_since = Instant::now();
         idle.push(connection);
         self.freed.notify_one();
@@ -253,13 +285,8 @@ impl HostPool {
             self.retire();
             return false;
         }
-        self.idle
-            .borrow_mut()
-            .retain(|idle| idle.is_usable() && idle.idle_since.elapsed() < limits::UPSTREAM_IDLE);
-        self.shared.borrow_mut().retain(|shared| {
-            let idle = shared.active.get() == 0 && shared.idle_since.get().elapsed() >= limits::UPSTREAM_IDLE;
-            !idle && !shared.sender.is_closed()
-        });
+        self.idle.borrow_mut().retain(|idle| self.is_usable(idle));
+        self.shared.borrow_mut().retain(|shared| !self.is_spent(shared));
         self.open.get() > 0
     }
 
@@ -271,12 +298,6 @@ impl HostPool {
     }
 }
 
-impl Http1 {
-    fn is_usable(&self) -> bool {
-        self.sender.is_ready() && !self.sender.is_closed()
-    }
-}
-
 impl Http2 {
     fn has_room(&self) -> bool {
         self.sender.is_ready() && self.active.get() < self.limit.max.get()
@@ -284,6 +305,7 @@ impl Http2 {
 
     pub(super) fn enter(&self) {
         self.active.set(self.active.get() + 1);
+        self.served.set(self.served.get().saturating_add(1));
     }
 
     pub(super) fn leave(&self) {
@@ -322,6 +344,7 @@ async fn http1(connected: Connected, open: Open, drain: &Drain) -> Result<Http1,
         sender,
         local: connected.local,
         idle_since: Instant::now(),
+        served: 0,
     })
 }
 
@@ -361,6 +384,7 @@ async fn http2(connected: Connected, open: Open, max: Rc<Cell<usize>>, drain: &D
         sender,
         local: connected.local,
         active: Cell::new(0),
+        served: Cell::new(0),
         limit,
         idle_since: Cell::new(Instant::now()),
     })

@@ -2,7 +2,7 @@
 
 use std::{error::Error, net::SocketAddr, rc::Rc};
 
-use http::{Request, Response};
+use http::{Request, Response, Version, header};
 use hyper::body::Incoming;
 
 use super::host::{Connection, HostPool};
@@ -75,10 +75,26 @@ impl Lease {
                 });
             }
         };
-        sent.map_err(|mut error| SendError {
-            unsent: error.take_message(),
-            reset: reset(error.error()),
-        })
+        match sent {
+            Ok(response) if has_two_lengths(&response) => Err(SendError {
+                unsent: None,
+                reset: UpstreamReset::Protocol,
+            }),
+            Ok(response) => Ok(response),
+            Err(mut error) => Err(SendError {
+                unsent: error.take_message(),
+                reset: reset(error.error()),
+            }),
+        }
+    }
+
+    /// How the upstream cut off a response that had begun.
+    pub(crate) fn cut(&self, error: &hyper::Error) -> UpstreamReset {
+        match (reset(error), &self.connection) {
+            // HTTP/1 tells the end of a message by the message, never by the connection's unless that is what it said.
+            (UpstreamReset::Closed, Some(Connection::Http1(_))) => UpstreamReset::Protocol,
+            (reset, _) => reset,
+        }
     }
 
     /// The response has ended, and with it the request if `request_ended`: the connection may serve another.
@@ -110,11 +126,18 @@ impl Drop for Lease {
     }
 }
 
+/// Chunks and a length beside them: hyper reads the chunks, and who comes after us might read the length.
+fn has_two_lengths(response: &Response<Incoming>) -> bool {
+    let has = |name| response.headers().contains_key(name);
+    response.version() < Version::HTTP_2 && has(header::TRANSFER_ENCODING) && has(header::CONTENT_LENGTH)
+}
+
 /// How the upstream ended the exchange.
-pub(crate) fn reset(error: &hyper::Error) -> UpstreamReset {
+fn reset(error: &hyper::Error) -> UpstreamReset {
     let http2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
     match http2 {
-        Some(error) if error.is_io() || error.is_go_away() => UpstreamReset::Closed,
+        // A connection that we end by an error of ours ends for what the upstream sent.
+        Some(error) if error.is_io() || error.is_go_away() && error.is_remote() => UpstreamReset::Closed,
         Some(error) if error.reason() == Some(h2::Reason::REFUSED_STREAM) => UpstreamReset::RefusedStream,
         Some(error) if error.is_remote() => UpstreamReset::Stream,
         Some(_) => UpstreamReset::Protocol,

@@ -40,6 +40,7 @@ pub(super) fn cluster(name: &str, revision: u8, eds: bool) -> Resource {
         auto_san_validation: false,
         circuit_breakers: None,
         buffer_limit: None,
+        reuse: crate::cluster::Reuse::default(),
     })
 }
 
@@ -125,6 +126,8 @@ pub(super) fn routes(name: &str, revision: u8, cluster: &str) -> Resource {
             retry: None,
             host_rewrite: None,
             prefix_rewrite: None,
+            regex_rewrite: None,
+            mirrors: Vec::new(),
             terminate_connect: false,
             refused_upgrades: Vec::new(),
         })),

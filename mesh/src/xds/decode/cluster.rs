@@ -2,7 +2,7 @@
 
 use crate::{
     ClusterName,
-    cluster::{CircuitBreakers, Cluster, Discovery, DnsFamily, DnsSettings, Endpoints, LbPolicy, UpstreamHttp},
+    cluster::{CircuitBreakers, Cluster, Discovery, DnsFamily, DnsSettings, Endpoints, LbPolicy, Reuse, UpstreamHttp},
     xds::{
         decode::{common, dns, endpoint, tls},
         pb::{
@@ -178,6 +178,7 @@ pub(super) fn cluster(scope: &Scope<'_>, message: &cluster::Cluster) -> Decoded<
             None => None,
         },
         buffer_limit: message.per_connection_buffer_limit_bytes.map(|limit| limit.value),
+        reuse: http.reuse,
     })
 }
 
@@ -331,6 +332,7 @@ fn threshold(scope: &Scope<'_>, message: &Thresholds) -> Decoded<CircuitBreakers
 #[derive(Default)]
 struct HttpOptions {
     version: UpstreamHttp,
+    reuse: Reuse,
     auto_sni: bool,
     auto_san_validation: bool,
 }
@@ -360,9 +362,10 @@ fn http_options(scope: &Scope<'_>, message: &cluster::Cluster) -> Decoded<HttpOp
 
 fn protocol_options(scope: &Scope<'_>, message: &upstream_http::HttpProtocolOptions) -> Decoded<HttpOptions> {
     scope.check(message);
-    if let Some(common) = &message.common_http_protocol_options {
-        common_options(&scope.field("common_http_protocol_options"), common)?;
-    }
+    let reuse = match &message.common_http_protocol_options {
+        Some(common) => common_options(&scope.field("common_http_protocol_options"), common)?,
+        None => Reuse::default(),
+    };
     let version = match scope.required("upstream_protocol_options", &message.upstream_protocol_options)? {
         UpstreamProtocolOptions::ExplicitHttpConfig(explicit) => {
             explicit_version(&scope.field("explicit_http_config"), explicit)?
@@ -379,6 +382,7 @@ fn protocol_options(scope: &Scope<'_>, message: &upstream_http::HttpProtocolOpti
     };
     let mut options = HttpOptions {
         version,
+        reuse,
         ..HttpOptions::default()
     };
     if let Some(upstream) = &message.upstream_http_protocol_options {
@@ -393,15 +397,27 @@ fn protocol_options(scope: &Scope<'_>, message: &upstream_http::HttpProtocolOpti
     Ok(options)
 }
 
-fn common_options(scope: &Scope<'_>, message: &core::HttpProtocolOptions) -> Decoded<()> {
+fn common_options(scope: &Scope<'_>, message: &core::HttpProtocolOptions) -> Decoded<Reuse> {
     scope.check(message);
-    scope.duration("idle_timeout", &message.idle_timeout)?;
     let rest = core::HttpProtocolOptions {
         idle_timeout: None,
+        max_requests_per_connection: None,
         ..*message
     };
-    common::unset(scope, &rest, "only idle_timeout may be set for an upstream");
-    Ok(())
+    common::unset(
+        scope,
+        &rest,
+        "only idle_timeout and max_requests_per_connection may be set for an upstream",
+    );
+    Ok(Reuse {
+        idle_timeout: scope.duration("idle_timeout", &message.idle_timeout)?,
+        max_requests: message.max_requests_per_connection.and_then(requests),
+    })
+}
+
+/// Zero is no limit.
+fn requests(limit: crate::xds::pb::protobuf::UInt32Value) -> Option<u32> {
+    Some(limit.value).filter(|limit| *limit > 0)
 }
 
 fn explicit_version(scope: &Scope<'_>, message: &ExplicitHttpConfig) -> Decoded<UpstreamHttp> {

@@ -74,13 +74,14 @@ messages! {
     }
     core::HttpProtocolOptions {
         supported {
-            idle_timeout = "upstream: ignored, idle pooled connections are closed by our own limit",
+            idle_timeout,
+            max_requests_per_connection = "upstreams only",
             max_connection_duration = "listeners only",
             max_headers_count = "listeners only",
             headers_with_underscores_action = "listeners only",
         }
         rejected {
-            max_connection_duration_jitter, max_response_headers_kb, max_stream_duration, max_requests_per_connection,
+            max_connection_duration_jitter, max_response_headers_kb, max_stream_duration,
         }
     }
     core::Http1ProtocolOptions {

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 
 use crate::{
     authz::{MetadataMatcher, MetadataValueMatch},
-    matcher::{HeaderMatcher, HeaderValueMatch, QueryMatcher, Regex, StringMatcher, StringPattern},
+    matcher::{HeaderMatcher, HeaderValueMatch, QueryMatcher, Regex, StringMatcher, StringPattern, Substitution},
     xds::{
         pb::{
             core,
@@ -33,6 +33,9 @@ messages! {
     matcher::RegexMatcher {
         supported { regex = "RE2 syntax, at most 4096 bytes; matches the whole text" }
         ignored { engine_type = "RE2 is the only engine" }
+    }
+    matcher::RegexMatchAndSubstitute {
+        supported { pattern = "every match is replaced", substitution = "\\1 stands for the first group" }
     }
     matcher::PathMatcher {
         supported { rule = "path" }
@@ -107,6 +110,16 @@ pub(super) fn regex(scope: &Scope<'_>, message: &matcher::RegexMatcher) -> Decod
     scope
         .field("regex")
         .parse(&filled(&scope.field("regex"), &message.regex)?, Regex::parse)
+}
+
+/// What a regular expression finds, and what is put in its place.
+pub(super) fn substitution(scope: &Scope<'_>, message: &matcher::RegexMatchAndSubstitute) -> Decoded<Substitution> {
+    scope.check(message);
+    let pattern = scope.required("pattern", &message.pattern)?;
+    let at = scope.field("pattern");
+    at.check(pattern);
+    at.field("regex")
+        .parse(&pattern.regex, |text| Substitution::parse(text, &message.substitution))
 }
 
 /// A condition on a header.

@@ -5,15 +5,19 @@ use std::collections::HashSet;
 use crate::{
     ClusterName, RouteConfigName,
     host::{Host, HostPattern},
-    matcher::{HeaderMatcher, QueryMatcher},
+    matcher::{HeaderMatcher, QueryMatcher, Substitution},
     route::{
-        DirectResponse, Domain, Forward, HeaderChange, HeaderChanges, PathMatch, Redirect, RetryOn, RetryPolicy, Route,
+        DirectResponse, Domain, Forward, HeaderChange, HeaderChanges, Mirror, PathMatch, Redirect, RetryOn, RetryPolicy, Route,
         RouteAction, RouteConfig, RouteMatch, VirtualHost, WeightedClusters,
     },
     xds::{
         decode::{common, matcher},
         pb::{
-            core::{HeaderValue, HeaderValueOption, RoutingPriority, header_value_option::HeaderAppendAction},
+            core::{
+                HeaderValue, HeaderValueOption, RoutingPriority, RuntimeFractionalPercent,
+                header_value_option::HeaderAppendAction,
+            },
+            percent::{FractionalPercent, fractional_percent::DenominatorType},
             previous_hosts::PreviousHostsPredicate,
             route::{
                 self,
@@ -21,8 +25,8 @@ use crate::{
                 retry_policy::{RetryHostPredicate, retry_host_predicate},
                 route::Action,
                 route_action::{
-                    ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier, UpgradeConfig,
-                    upgrade_config::ConnectConfig,
+                    ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy,
+                    UpgradeConfig, upgrade_config::ConnectConfig,
                 },
                 route_match::{ConnectMatcher, PathSpecifier},
                 virtual_host::TlsRequirementType,
@@ -91,7 +95,7 @@ messages! {
     route::RouteAction {
         supported {
             cluster_not_found_response_code = "SERVICE_UNAVAILABLE",
-            prefix_rewrite, timeout, idle_timeout, retry_policy,
+            prefix_rewrite, regex_rewrite, timeout, idle_timeout, retry_policy, request_mirror_policies,
             priority = "DEFAULT",
             upgrade_configs = "CONNECT with connect_config ends the tunnel here; another with enabled: false is refused here",
             cluster_specifier = "cluster, weighted_clusters",
@@ -101,11 +105,25 @@ messages! {
             max_grpc_timeout = "timeout bounds gRPC calls too; grpc-timeout is the endpoints' affair",
         }
         rejected {
-            metadata_match, regex_rewrite, path_rewrite_policy, path_rewrite, append_x_forwarded_host, flush_timeout,
-            early_data_policy, retry_policy_typed_config, request_mirror_policies, rate_limits, include_vh_rate_limits,
+            metadata_match, path_rewrite_policy, path_rewrite, append_x_forwarded_host, flush_timeout,
+            early_data_policy, retry_policy_typed_config, rate_limits, include_vh_rate_limits,
             hash_policy, cors, grpc_timeout_offset, internal_redirect_policy, internal_redirect_action,
             max_internal_redirects, hedge_policy, max_stream_duration = "use timeout",
         }
+    }
+    RequestMirrorPolicy {
+        supported { cluster, runtime_fraction }
+        ignored { trace_sampled = "no spans are reported" }
+        rejected {
+            cluster_header, disable_shadow_host_suffix_append, request_headers_mutations, host_rewrite_literal,
+        }
+    }
+    RuntimeFractionalPercent {
+        supported { default_value }
+        ignored { runtime_key = "there is no runtime that could override the share" }
+    }
+    FractionalPercent {
+        supported { numerator, denominator }
     }
     UpgradeConfig {
         supported { upgrade_type, enabled = "true for CONNECT, false for others", connect_config }
@@ -342,6 +360,8 @@ fn forward(scope: &Scope<'_>, message: &route::RouteAction) -> Decoded<Forward> 
         },
         host_rewrite: host_rewrite(scope, message)?,
         prefix_rewrite: common::non_empty(&message.prefix_rewrite),
+        regex_rewrite: regex_rewrite(scope, message)?,
+        mirrors: scope.list("request_mirror_policies", &message.request_mirror_policies, mirror)?,
         terminate_connect: upgrades.contains(&Upgrade::Connect),
         refused_upgrades: upgrades.into_iter().filter_map(Upgrade::refused).collect(),
     })
@@ -370,6 +390,43 @@ fn cluster_weight(scope: &Scope<'_>, message: &ClusterWeight) -> Decoded<(Cluste
     scope.check(message);
     let weight = scope.required("weight", &message.weight)?.value;
     Ok((scope.field("name").parse(&message.name, ClusterName::parse)?, weight))
+}
+
+fn regex_rewrite(scope: &Scope<'_>, message: &route::RouteAction) -> Decoded<Option<Substitution>> {
+    let Some(rewrite) = &message.regex_rewrite else {
+        return Ok(None);
+    };
+    let scope = scope.field("regex_rewrite");
+    if !message.prefix_rewrite.is_empty() {
+        return Err(scope.refuse("set beside prefix_rewrite", "one of the two"));
+    }
+    matcher::substitution(&scope, rewrite).map(Some)
+}
+
+fn mirror(scope: &Scope<'_>, message: &RequestMirrorPolicy) -> Decoded<Mirror> {
+    scope.check(message);
+    let per_million = match &message.runtime_fraction {
+        Some(fraction) => share(&scope.field("runtime_fraction"), fraction)?,
+        None => Mirror::ALL,
+    };
+    Ok(Mirror {
+        cluster: scope.field("cluster").parse(&message.cluster, ClusterName::parse)?,
+        per_million,
+    })
+}
+
+/// Of a million; more than all is all, as in Envoy.
+fn share(scope: &Scope<'_>, message: &RuntimeFractionalPercent) -> Decoded<u32> {
+    scope.check(message);
+    let percent = scope.required("default_value", &message.default_value)?;
+    let scope = scope.field("default_value");
+    scope.check(percent);
+    let unit = match scope.field("denominator").enumeration(percent.denominator)? {
+        DenominatorType::Hundred => 10_000,
+        DenominatorType::TenThousand => 100,
+        DenominatorType::Million => 1,
+    };
+    Ok(percent.numerator.saturating_mul(unit).min(Mirror::ALL))
 }
 
 fn host_rewrite(scope: &Scope<'_>, message: &route::RouteAction) -> Decoded<Option<String>> {

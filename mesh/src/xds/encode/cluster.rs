@@ -2,7 +2,7 @@
 
 use crate::{
     ClusterName,
-    cluster::{CircuitBreakers, Cluster, Discovery, Endpoints, LbPolicy, UpstreamHttp},
+    cluster::{CircuitBreakers, Cluster, Discovery, Endpoints, LbPolicy, Reuse, UpstreamHttp},
     xds::{
         encode::{common, dns, endpoint::endpoints, tls},
         pb::{
@@ -11,7 +11,7 @@ use crate::{
                 circuit_breakers::Thresholds,
                 cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy as WireLbPolicy},
             },
-            core::{Http1ProtocolOptions, Http2ProtocolOptions, UpstreamHttpProtocolOptions},
+            core::{self, Http1ProtocolOptions, Http2ProtocolOptions, UpstreamHttpProtocolOptions},
             upstream_http::{
                 HttpProtocolOptions,
                 http_protocol_options::{
@@ -97,9 +97,19 @@ fn circuit_breakers(value: &CircuitBreakers) -> cluster::CircuitBreakers {
     }
 }
 
+/// `None` for what is the default.
+fn common_options(value: &Reuse) -> Option<core::HttpProtocolOptions> {
+    (*value != Reuse::default()).then(|| core::HttpProtocolOptions {
+        idle_timeout: value.idle_timeout.map(common::duration),
+        max_requests_per_connection: common::uint32(value.max_requests),
+        ..Default::default()
+    })
+}
+
 /// `None` for what is the default: HTTP/1.1 without automatic names.
 fn protocol_options(value: &Cluster) -> Option<HttpProtocolOptions> {
-    if value.http == UpstreamHttp::Http1 && !value.auto_sni && !value.auto_san_validation {
+    let common = common_options(&value.reuse);
+    if value.http == UpstreamHttp::Http1 && !value.auto_sni && !value.auto_san_validation && common.is_none() {
         return None;
     }
     let explicit = |config| {
@@ -117,6 +127,7 @@ fn protocol_options(value: &Cluster) -> Option<HttpProtocolOptions> {
         }),
     };
     Some(HttpProtocolOptions {
+        common_http_protocol_options: common,
         upstream_protocol_options: Some(version),
         upstream_http_protocol_options: (value.auto_sni || value.auto_san_validation).then(|| {
             UpstreamHttpProtocolOptions {

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 
 use crate::{
     authz::{MetadataMatcher, MetadataValueMatch},
-    matcher::{HeaderMatcher, HeaderValueMatch, QueryMatcher, Regex, StringMatcher, StringPattern},
+    matcher::{HeaderMatcher, HeaderValueMatch, QueryMatcher, Regex, StringMatcher, StringPattern, Substitution},
     xds::{
         encode::common,
         pb::{
@@ -48,6 +48,16 @@ pub(super) fn regex(value: &Regex) -> matcher::RegexMatcher {
 }
 
 /// A condition on a header.
+pub(super) fn substitution(value: &Substitution) -> matcher::RegexMatchAndSubstitute {
+    matcher::RegexMatchAndSubstitute {
+        pattern: Some(matcher::RegexMatcher {
+            regex: value.pattern().to_owned(),
+            ..Default::default()
+        }),
+        substitution: value.replacement().to_owned(),
+    }
+}
+
 pub(super) fn header(value: &HeaderMatcher) -> route::HeaderMatcher {
     let specifier = match &value.value {
         HeaderValueMatch::Present(present) => HeaderMatchSpecifier::PresentMatch(*present),

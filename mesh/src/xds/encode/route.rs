@@ -3,20 +3,26 @@
 use crate::{
     host::HostPattern,
     route::{
-        DirectResponse, Domain, Forward, HeaderChange, PathMatch, Redirect, RetryOn, RetryPolicy, Route, RouteAction,
+        DirectResponse, Domain, Forward, HeaderChange, Mirror, PathMatch, Redirect, RetryOn, RetryPolicy, Route, RouteAction,
         RouteConfig, RouteMatch, VirtualHost, WeightedClusters,
     },
     xds::{
         encode::{common, matcher},
         pb::{
-            core::{HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction},
+            core::{
+                HeaderValue, HeaderValueOption, RuntimeFractionalPercent, header_value_option::HeaderAppendAction,
+            },
+            percent::{FractionalPercent, fractional_percent::DenominatorType},
             previous_hosts::PreviousHostsPredicate,
             route::{
                 self,
                 redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier},
                 retry_policy::{RetryHostPredicate, retry_host_predicate},
                 route::Action,
-                route_action::{ClusterSpecifier, HostRewriteSpecifier, UpgradeConfig, upgrade_config::ConnectConfig},
+                route_action::{
+                    ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy, UpgradeConfig,
+                    upgrade_config::ConnectConfig,
+                },
                 route_match::{ConnectMatcher, PathSpecifier},
                 virtual_host::TlsRequirementType,
                 weighted_cluster::ClusterWeight,
@@ -109,6 +115,8 @@ fn forward(value: &Forward) -> route::RouteAction {
         retry_policy: value.retry.as_ref().map(retry_policy),
         host_rewrite_specifier: value.host_rewrite.clone().map(HostRewriteSpecifier::HostRewriteLiteral),
         prefix_rewrite: value.prefix_rewrite.clone().unwrap_or_default(),
+        regex_rewrite: value.regex_rewrite.as_ref().map(matcher::substitution),
+        request_mirror_policies: value.mirrors.iter().map(mirror).collect(),
         upgrade_configs: upgrades(value),
         ..Default::default()
     }
@@ -126,6 +134,21 @@ fn upgrades(value: &Forward) -> Vec<UpgradeConfig> {
         connect_config: None,
     });
     connect.into_iter().chain(refused).collect()
+}
+
+fn mirror(value: &Mirror) -> RequestMirrorPolicy {
+    let share = RuntimeFractionalPercent {
+        default_value: Some(FractionalPercent {
+            numerator: value.per_million,
+            denominator: DenominatorType::Million.into(),
+        }),
+        runtime_key: String::new(),
+    };
+    RequestMirrorPolicy {
+        cluster: value.cluster.to_string(),
+        runtime_fraction: (value.per_million < Mirror::ALL).then_some(share),
+        ..Default::default()
+    }
 }
 
 fn clusters(value: &WeightedClusters) -> ClusterSpecifier {

@@ -2,12 +2,12 @@
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::{address, cluster_name, host, number, positive, source, tls::upstream_tls, word};
+use super::{address, cluster_name, host, long, number, positive, source, tls::upstream_tls, word};
 use crate::{
     ClusterName,
     cluster::{
         CircuitBreakers, Cluster, Discovery, DnsFamily, DnsSettings, Endpoint, EndpointAddress, Endpoints, LbPolicy,
-        UpstreamHttp,
+        Reuse, UpstreamHttp,
     },
 };
 
@@ -95,13 +95,13 @@ pub(in crate::xds::tests) fn cluster() -> BoxedStrategy<Cluster> {
     (
         (cluster_name(), option::of(word()), discovery(), balancing, positive()),
         (option::of(upstream_tls()), http, any::<bool>(), any::<bool>()),
-        (option::of(circuit_breakers()), number()),
+        (option::of(circuit_breakers()), number(), long(), option::of(1u32..)),
     )
         .prop_map(
             |(
                 (name, alt_stat_name, discovery, balancing, connect_timeout),
                 (tls, http, auto_sni, auto_san),
-                (circuit_breakers, buffer_limit),
+                (circuit_breakers, buffer_limit, idle_timeout, max_requests),
             )| Cluster {
                 name,
                 alt_stat_name,
@@ -117,6 +117,10 @@ pub(in crate::xds::tests) fn cluster() -> BoxedStrategy<Cluster> {
                 auto_san_validation: auto_sni && auto_san,
                 circuit_breakers,
                 buffer_limit,
+                reuse: Reuse {
+                    idle_timeout,
+                    max_requests,
+                },
             },
         )
         .boxed()

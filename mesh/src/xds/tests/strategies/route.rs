@@ -15,8 +15,9 @@ use super::{
 use crate::{
     RouteConfigName,
     host::HostPattern,
+    matcher::Substitution,
     route::{
-        DirectResponse, Domain, Forward, HeaderChange, HeaderChanges, PathMatch, Redirect, RetryOn, RetryPolicy, Route,
+        DirectResponse, Domain, Forward, HeaderChange, HeaderChanges, Mirror, PathMatch, Redirect, RetryOn, RetryPolicy, Route,
         RouteAction, RouteConfig, RouteMatch, VirtualHost, WeightedClusters,
     },
 };
@@ -58,24 +59,49 @@ pub(super) fn forward() -> BoxedStrategy<Forward> {
         (long(), long()),
         option::of(retry_policy()),
         option::of(word()),
-        option::of(path()),
+        path_rewrite(),
+        vec(mirror(), 0..3),
         (
             any::<bool>(),
             subsequence(vec!["websocket".to_owned(), "h2c".to_owned()], 0..=2),
         ),
     )
         .prop_map(
-            |(clusters, (timeout, idle_timeout), retry, host_rewrite, prefix_rewrite, upgrades)| Forward {
+            |(
+                clusters,
+                (timeout, idle_timeout),
+                retry,
+                host_rewrite,
+                (prefix_rewrite, regex_rewrite),
+                mirrors,
+                upgrades,
+            )| Forward {
                 clusters,
                 timeout,
                 idle_timeout,
                 retry,
                 host_rewrite,
                 prefix_rewrite,
+                regex_rewrite,
+                mirrors,
                 terminate_connect: upgrades.0,
                 refused_upgrades: upgrades.1,
             },
         )
+        .boxed()
+}
+
+fn path_rewrite() -> BoxedStrategy<(Option<String>, Option<Substitution>)> {
+    prop_oneof![
+        option::of(path()).prop_map(|prefix| (prefix, None)),
+        "[a-z/]{1,8}".prop_map(|text| (None, Some(Substitution::parse(&text, "\\0x").unwrap()))),
+    ]
+    .boxed()
+}
+
+fn mirror() -> BoxedStrategy<Mirror> {
+    (cluster_name(), 0..=Mirror::ALL)
+        .prop_map(|(cluster, per_million)| Mirror { cluster, per_million })
         .boxed()
 }
 
