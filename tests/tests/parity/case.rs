@@ -20,6 +20,8 @@ pub(crate) struct Case {
     /// The listener that the clients connect to.
     #[serde(default)]
     pub(crate) listener: Shape,
+    /// Istio's objects, in place of all that follows down to the upstreams.
+    pub(crate) istio: Option<Istio>,
     /// Merged into the listener.
     #[serde(default)]
     pub(crate) socket: Value,
@@ -78,6 +80,23 @@ pub(crate) enum Shape {
     Mtls,
     /// TCP; connections are told apart by SNI if chains say so.
     Tcp,
+}
+
+/// What Istio's objects make of the tutorial's gateway.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Istio {
+    /// Files below `examples`.
+    #[serde(default)]
+    pub(crate) examples: Vec<String>,
+    /// More objects, as YAML.
+    #[serde(default)]
+    pub(crate) objects: String,
+    /// The gateway's port whose listener is asked.
+    pub(crate) port: u16,
+    /// The upstream that stands at `host:port`.
+    #[serde(default)]
+    pub(crate) upstreams: BTreeMap<String, String>,
 }
 
 /// A filter chain of a TCP listener.

@@ -245,7 +245,8 @@ fn tcp(case: &Case, chain: &Chain, places: &Places<'_>) -> Value {
     filter_chain
 }
 
-fn access_log(case: &Case, places: &Places<'_>) -> Value {
+/// An access log in the form that a case asks for.
+pub(crate) fn access_log(case: &Case, places: &Places<'_>) -> Value {
     let mut file = typed("envoy.extensions.access_loggers.file.v3.FileAccessLog");
     file["path"] = json!(places.log);
     match &case.log_format {

@@ -17,6 +17,7 @@ mod document;
 mod frames;
 mod h2_server;
 mod hello;
+mod istio;
 mod observation;
 mod proxy;
 mod random;

@@ -9,6 +9,7 @@ use crate::{
     case::{Case, Deliberate, Failure, Name, Named},
     client,
     config::{self, Places},
+    istio,
     observation::{self, Flat},
     proxy::{Kind, Proxy},
     setting::Setting,
@@ -49,7 +50,10 @@ async fn observe(named: &Named, kind: Kind) -> Result<Value, String> {
         pki: setting.path(),
         log: &log,
     };
-    let config = config::bootstrap(case, &places);
+    let config = match &case.istio {
+        Some(objects) => istio::bootstrap(case, objects, &places)?,
+        None => config::bootstrap(case, &places),
+    };
     let proxy = match Proxy::start(kind, &config, &scratch, log.clone()).await {
         Ok(proxy) => proxy,
         Err(refused) => return Ok(json!({"refused": refused})),
