@@ -226,11 +226,9 @@ impl ProxyError {
             Self::Request(bad) => Some(bad.status()),
             Self::NoRoute => Some(StatusCode::NOT_FOUND),
             Self::Denied(_) => Some(StatusCode::FORBIDDEN),
-            Self::ClusterNotFound
-            | Self::NoHealthyHost
-            | Self::Connect(_)
-            | Self::Overflow
-            | Self::PendingOverflow => Some(StatusCode::SERVICE_UNAVAILABLE),
+            Self::ClusterNotFound | Self::NoHealthyHost | Self::Connect(_) | Self::Overflow | Self::PendingOverflow => {
+                Some(StatusCode::SERVICE_UNAVAILABLE)
+            }
             Self::Reset {
                 reset: UpstreamReset::Protocol,
                 started: false,

@@ -33,7 +33,9 @@ pub enum RegexError {
     #[error("{0:?} is not a valid regular expression: {1}")]
     Syntax(String, String),
     /// A replacement has a backslash that is followed neither by a group's number nor by a backslash.
-    #[error("{0:?} is not a valid replacement: \\0 to \\9 stand for groups that the expression has, \\\\ for a backslash")]
+    #[error(
+        "{0:?} is not a valid replacement: \\0 to \\9 stand for groups that the expression has, \\\\ for a backslash"
+    )]
     Replacement(String),
 }
 

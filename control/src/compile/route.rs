@@ -22,8 +22,8 @@ use crate::{
         metadata::selects,
         scope::GatewayRef,
         virtual_service::{
-            Destination, Headers, HttpMatch, HttpRedirect, HttpRetry, HttpRoute, Percent, ResponseBody, StringMatch, TlsMatch,
-            TlsRoute, ValueMatch, VirtualService,
+            Destination, Headers, HttpMatch, HttpRedirect, HttpRetry, HttpRoute, Percent, ResponseBody, StringMatch,
+            TlsMatch, TlsRoute, ValueMatch, VirtualService,
         },
     },
     world::{Of, Settings},
@@ -361,7 +361,10 @@ fn mirrors(
     default_port: u16,
 ) -> Result<Vec<Mirror>, Problem> {
     let one = entry.mirror.iter().map(|to| (to, entry.mirror_percentage));
-    let several = entry.mirrors.iter().map(|mirror| (&mirror.destination, mirror.percentage));
+    let several = entry
+        .mirrors
+        .iter()
+        .map(|mirror| (&mirror.destination, mirror.percentage));
     let per_million = |share: Option<Percent>| share.map_or(Mirror::ALL, |share| share.value.per_million());
     // A share of nothing is how a mirror is turned off.
     let wanted = one.chain(several).filter(|(_, share)| per_million(*share) > 0);

@@ -39,13 +39,7 @@ const NOT_IMPLEMENTED: &[(&str, &[&str])] = &[
     ("VirtualService", &["tcp"]),
     (
         "HttpRoute",
-        &[
-            "delegate",
-            "fault",
-            "mirrorPercent",
-            "mirror_percent",
-            "corsPolicy",
-        ],
+        &["delegate", "fault", "mirrorPercent", "mirror_percent", "corsPolicy"],
     ),
     ("HttpMatch", &["statPrefix"]),
     ("HttpRedirect", &["derivePort"]),
@@ -65,10 +59,7 @@ const NOT_IMPLEMENTED: &[(&str, &[&str])] = &[
         &["consistentHash", "localityLbSetting", "warmupDurationSecs", "warmup"],
     ),
     ("TcpPool", &["tcpKeepalive"]),
-    (
-        "HttpPool",
-        &["maxConcurrentStreams"],
-    ),
+    ("HttpPool", &["maxConcurrentStreams"]),
     ("ClientTls", &["credentialName", "caCrl"]),
     ("ServiceEntry", &["workloadSelector"]),
     ("WorkloadEntry", &["network", "locality"]),

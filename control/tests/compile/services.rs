@@ -669,7 +669,11 @@ fn requests_are_mirrored_and_paths_rewritten_by_expression() {
     let RouteAction::Forward(to) = &vhost(&bundle, HTTPS_ROUTES, "a.test:80")[0].action else {
         panic!("it forwards");
     };
-    let mirrors: Vec<_> = to.mirrors.iter().map(|one| (one.cluster.as_str(), one.per_million)).collect();
+    let mirrors: Vec<_> = to
+        .mirrors
+        .iter()
+        .map(|one| (one.cluster.as_str(), one.per_million))
+        .collect();
     assert_eq!(
         mirrors,
         [("outbound|80||b.test", 125_000), ("outbound|443||b.test", 1_000_000)]
@@ -679,12 +683,16 @@ fn requests_are_mirrored_and_paths_rewritten_by_expression() {
 
 #[test]
 fn a_rule_limits_what_a_connection_serves() {
-    let rule = "{host: a.test, trafficPolicy: {connectionPool: {http: {maxRequestsPerConnection: 7, idleTimeout: 90s}}}}";
+    let rule =
+        "{host: a.test, trafficPolicy: {connectionPool: {http: {maxRequestsPerConnection: 7, idleTimeout: 90s}}}}";
     let yaml = [
         GATEWAY,
         &web("a", "a.test"),
         &object("DestinationRule", "istio-egress", "a", rule),
     ];
     let reuse = clean(&text(&yaml.concat()), &gateway()).clusters["outbound|80||a.test"].reuse;
-    assert_eq!((reuse.max_requests, reuse.idle_timeout), (Some(7), Some(Duration::from_secs(90))));
+    assert_eq!(
+        (reuse.max_requests, reuse.idle_timeout),
+        (Some(7), Some(Duration::from_secs(90)))
+    );
 }

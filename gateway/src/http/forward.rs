@@ -296,8 +296,8 @@ impl<'a> Exchange<'a> {
         // A response that comes before the request has ended says nothing of the upstream's speed.
         let took = self.is_upload_complete().then_some(attempt.took);
         self.rewrite(&mut parts.headers, took);
-        if declined_upgrade {
-            // What the client sends next could be of either protocol.
+        if declined_upgrade || (!self.is_upload_complete() && self.client < Version::HTTP_2) {
+            // What the client sends next could be of either protocol, or belong to this request.
             parts
                 .headers
                 .insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -107,7 +107,8 @@ impl Copy {
             purpose: self.purpose.clone(),
         };
         let (pools, network) = (&self.worker.pools, &self.worker.shared.network);
-        let Ok((response, lease)) = send(pools, network, &target, request, |_| {}, async || pending().await).await else {
+        let Ok((response, lease)) = send(pools, network, &target, request, |_| {}, async || pending().await).await
+        else {
             return;
         };
         let mut body = response.into_body();

@@ -66,9 +66,7 @@ fn rewrite_path(head: &mut Head, route: &Route, forward: &Forward) -> Result<(),
     let Some(rewritten) = rewritten_path(original, route, forward) else {
         return Ok(());
     };
-    let path = rewritten
-        .parse()
-        .map_err(|_| ProxyError::Request(BadRequest::Path))?;
+    let path = rewritten.parse().map_err(|_| ProxyError::Request(BadRequest::Path))?;
     if let Ok(original) = HeaderValue::from_str(original) {
         head.headers.insert(ORIGINAL_PATH, original);
     }

@@ -241,10 +241,7 @@ fn query_matches(matcher: &QueryMatcher, query: &str) -> bool {
     let Some((_, value)) = parameters.find(|(name, _)| *name == matcher.name) else {
         return false;
     };
-    matcher
-        .value
-        .as_ref()
-        .is_none_or(|wanted| wanted.matches(value))
+    matcher.value.as_ref().is_none_or(|wanted| wanted.matches(value))
 }
 
 impl HeaderChanges {

@@ -59,8 +59,15 @@ fn compiled(istio: &Istio) -> Result<Bundle, String> {
     let mesh: MeshConfig = serde_json::from_str("{}").map_err(|error| error.to_string())?;
     let (bundle, notes) = compile(&World::new(&loaded.objects), &mesh, &gateway());
     let found = loaded.diagnostics.iter().chain(&notes);
-    let errors: Vec<_> = found.filter(|found| found.is_error()).map(Diagnostic::to_string).collect();
-    if errors.is_empty() { Ok(bundle) } else { Err(errors.join("\n")) }
+    let errors: Vec<_> = found
+        .filter(|found| found.is_error())
+        .map(Diagnostic::to_string)
+        .collect();
+    if errors.is_empty() {
+        Ok(bundle)
+    } else {
+        Err(errors.join("\n"))
+    }
 }
 
 /// The tutorial's.
@@ -112,7 +119,10 @@ fn localize(value: &mut Value, istio: &Istio, log: &Value, places: &Places<'_>) 
             logs[0]["filter"] = filter;
         }
     }
-    if let Some(port) = value.get("socket_address").and_then(|address| local_port(address, istio, places)) {
+    if let Some(port) = value
+        .get("socket_address")
+        .and_then(|address| local_port(address, istio, places))
+    {
         value["socket_address"]["port_value"] = json!(port);
     }
     match value {

@@ -167,7 +167,11 @@ fn check_mirrors(route: &HttpRoute, path: &FieldPath<'_>, report: &mut Report<'_
         check_destination(&mirror.destination, &list.index(index).field("destination"), report);
     }
     if route.mirror.is_some() && !route.mirrors.is_empty() {
-        report.invalid(&list, "mirror and mirrors exclude each other", "move mirror into mirrors");
+        report.invalid(
+            &list,
+            "mirror and mirrors exclude each other",
+            "move mirror into mirrors",
+        );
     }
     if route.route.is_empty() && (route.mirror.is_some() || !route.mirrors.is_empty()) {
         report.invalid(path, "a mirror needs a route whose requests are copied", "add a route");

@@ -365,9 +365,10 @@ fn common_options(scope: &Scope<'_>, message: &hcm::HttpConnectionManager) -> De
     let scope = scope.field("common_http_protocol_options");
     scope.check(options);
     if options.max_requests_per_connection.is_some() {
-        scope
-            .field("max_requests_per_connection")
-            .refuse("set", "connections of clients serve any number of requests; leave it unset");
+        scope.field("max_requests_per_connection").refuse(
+            "set",
+            "connections of clients serve any number of requests; leave it unset",
+        );
     }
     let at = scope.field("headers_with_underscores_action");
     Ok(CommonOptions {

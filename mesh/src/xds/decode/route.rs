@@ -7,8 +7,8 @@ use crate::{
     host::{Host, HostPattern},
     matcher::{HeaderMatcher, QueryMatcher, Substitution},
     route::{
-        DirectResponse, Domain, Forward, HeaderChange, HeaderChanges, Mirror, PathMatch, Redirect, RetryOn, RetryPolicy, Route,
-        RouteAction, RouteConfig, RouteMatch, VirtualHost, WeightedClusters,
+        DirectResponse, Domain, Forward, HeaderChange, HeaderChanges, Mirror, PathMatch, Redirect, RetryOn,
+        RetryPolicy, Route, RouteAction, RouteConfig, RouteMatch, VirtualHost, WeightedClusters,
     },
     xds::{
         decode::{common, matcher},

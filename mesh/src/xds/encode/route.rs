@@ -3,15 +3,13 @@
 use crate::{
     host::HostPattern,
     route::{
-        DirectResponse, Domain, Forward, HeaderChange, Mirror, PathMatch, Redirect, RetryOn, RetryPolicy, Route, RouteAction,
-        RouteConfig, RouteMatch, VirtualHost, WeightedClusters,
+        DirectResponse, Domain, Forward, HeaderChange, Mirror, PathMatch, Redirect, RetryOn, RetryPolicy, Route,
+        RouteAction, RouteConfig, RouteMatch, VirtualHost, WeightedClusters,
     },
     xds::{
         encode::{common, matcher},
         pb::{
-            core::{
-                HeaderValue, HeaderValueOption, RuntimeFractionalPercent, header_value_option::HeaderAppendAction,
-            },
+            core::{HeaderValue, HeaderValueOption, RuntimeFractionalPercent, header_value_option::HeaderAppendAction},
             percent::{FractionalPercent, fractional_percent::DenominatorType},
             previous_hosts::PreviousHostsPredicate,
             route::{

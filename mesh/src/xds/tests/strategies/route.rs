@@ -17,8 +17,8 @@ use crate::{
     host::HostPattern,
     matcher::Substitution,
     route::{
-        DirectResponse, Domain, Forward, HeaderChange, HeaderChanges, Mirror, PathMatch, Redirect, RetryOn, RetryPolicy, Route,
-        RouteAction, RouteConfig, RouteMatch, VirtualHost, WeightedClusters,
+        DirectResponse, Domain, Forward, HeaderChange, HeaderChanges, Mirror, PathMatch, Redirect, RetryOn,
+        RetryPolicy, Route, RouteAction, RouteConfig, RouteMatch, VirtualHost, WeightedClusters,
     },
 };
 
