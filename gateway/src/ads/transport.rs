@@ -332,6 +332,7 @@ mod tests {
             auto_san_validation: false,
             circuit_breakers: None,
             buffer_limit: None,
+            reuse: mesh::cluster::Reuse::default(),
         }
     }
 
