@@ -181,7 +181,7 @@ fn the_first_route_that_matches_is_taken() {
         route(
             "query",
             RouteMatch {
-                query: vec![query("a b", "c")],
+                query: vec![query("a%20b", "c")],
                 ..prefix("/q")
             },
         ),
