@@ -228,20 +228,11 @@ impl Principal {
     }
 }
 
-/// One of the header's lines matches, or its absence does. A TCP connection has no headers: Envoy evaluates the matcher on an empty header map, so that only an inverted or
-/// absence matcher can hold.
+/// A TCP connection has no headers: Envoy evaluates the matcher on an empty header map, so that only an inverted or absence matcher
+/// can hold.
 fn header_matches<F: Facts + ?Sized>(matcher: &HeaderMatcher, facts: &F) -> bool {
     if !facts.is_http() {
         return matcher.matches(None);
     }
-    let mut lines = facts.header_lines(&matcher.name).peekable();
-    if lines.peek().is_none() {
-        return matcher.matches(None);
-    }
-    // Inverted is the outcome for all lines, not for each.
-    if matcher.invert {
-        lines.all(|line| matcher.matches(Some(&line)))
-    } else {
-        lines.any(|line| matcher.matches(Some(&line)))
-    }
+    matcher.matches_lines(facts.header_lines(&matcher.name))
 }

@@ -4,7 +4,7 @@
 //! Invariant: matching never allocates, except case-insensitive prefix, suffix and substring matching of non-ASCII text,
 //! which compares ASCII case only, as Envoy does.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 /// A regular expression in RE2 syntax that must match the whole text. Equality is equality of the source.
 #[derive(Clone)]
@@ -86,7 +86,7 @@ pub struct HeaderMatcher {
 pub enum HeaderValueMatch {
     /// The header is there (`true`) or is not (`false`).
     Present(bool),
-    /// The value, several lines joined with `,`, matches.
+    /// The value matches, of several lines one.
     Value(StringMatcher),
 }
 
@@ -257,7 +257,7 @@ impl StringMatcher {
 }
 
 impl HeaderMatcher {
-    /// Whether a header with this value (several lines joined with `,`), or its absence, matches.
+    /// Whether a header with this value, or its absence, matches.
     pub fn matches(&self, value: Option<&str>) -> bool {
         match &self.value {
             HeaderValueMatch::Present(expected) => {
@@ -268,6 +268,18 @@ impl HeaderMatcher {
                 Some(value) => matcher.matches(value) != self.invert,
                 None => false,
             },
+        }
+    }
+
+    /// Whether one of a header's lines matches, or their absence does. Inverted is the outcome for all lines, not for each.
+    pub fn matches_lines<'a>(&self, lines: impl Iterator<Item = Cow<'a, str>>) -> bool {
+        let mut lines = lines.peekable();
+        if lines.peek().is_none() {
+            self.matches(None)
+        } else if self.invert {
+            lines.all(|line| self.matches(Some(&line)))
+        } else {
+            lines.any(|line| self.matches(Some(&line)))
         }
     }
 }

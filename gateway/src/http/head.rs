@@ -162,16 +162,8 @@ impl Head {
         self.target.as_ref().map_or("", PathAndQuery::as_str)
     }
 
-    /// A header's value, several lines joined with `,`; pseudo headers by their names. A value that is not UTF-8 is matched
-    /// with its invalid bytes replaced, so that it is present and equals nothing.
-    pub(crate) fn header(&self, name: &str) -> Option<Cow<'_, str>> {
-        if is_pseudo(name) {
-            return self.pseudo(name).map(Cow::from);
-        }
-        joined(&self.headers, name)
-    }
-
-    /// As [`Self::header`], but line by line.
+    /// The values of a header, line by line; pseudo headers by their names. A value that is not UTF-8 is matched with its invalid
+    /// bytes replaced, so that it is present and equals nothing.
     pub(crate) fn header_lines(&self, name: &str) -> impl Iterator<Item = Cow<'_, str>> {
         let pseudo = self.pseudo(name).map(Cow::from);
         let lines = (!is_pseudo(name)).then(|| self.headers.get_all(name).into_iter());

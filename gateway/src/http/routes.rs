@@ -210,7 +210,7 @@ impl Route {
             && conditions
                 .headers
                 .iter()
-                .all(|header| header.matches(head.header(&header.name).as_deref()))
+                .all(|header| header.matches_lines(head.header_lines(&header.name)))
             && conditions
                 .query
                 .iter()
