@@ -294,7 +294,7 @@ impl<'a> Exchange<'a> {
         lines::join_response(&mut parts.headers);
         parts.version = self.client;
         // A response that comes before the request has ended says nothing of the upstream's speed.
-        let took = self.is_upload_complete().then_some(attempt.took);
+        let took = (self.is_upload_complete() && !declined_upgrade).then_some(attempt.took);
         self.rewrite(&mut parts.headers, took);
         if declined_upgrade || (!self.is_upload_complete() && self.client < Version::HTTP_2) {
             // What the client sends next could be of either protocol, or belong to this request.
@@ -331,7 +331,7 @@ impl<'a> Exchange<'a> {
         if let Some(upgrade) = consent.or_else(|| terms.asked.upgrade.as_deref().cloned()) {
             hop::set_upgrade(&mut parts.headers, upgrade);
         }
-        self.rewrite(&mut parts.headers, Some(attempt.took));
+        self.rewrite(&mut parts.headers, None);
         let tunnel = Tunnel::upgraded(downstream, upstream, attempt.lease, terms);
         Ok(Answer::Switch(Response::from_parts(parts, ()), tunnel))
     }
