@@ -79,15 +79,13 @@ fn weigh(line: &mut Value, carried: &[(Value, Value)]) {
     }
 }
 
-/// Puts lines in the order of the clients' connections; within one, in that of time.
+/// Puts lines in the order of the clients' connections; within one, they stay as they were written.
 fn order(observed: &mut Value) {
     let clients: Vec<_> = observed["client"].as_array().into_iter().flatten().collect();
     let clients: Vec<_> = clients.iter().map(|client| client["local"].clone()).collect();
     let place = |line: &Value| {
-        let client = clients
-            .iter()
-            .position(|client| *client == line["DOWNSTREAM_DIRECT_REMOTE_ADDRESS"]);
-        (client, line["START_TIME"].as_str().map(str::to_owned))
+        let mut clients = clients.iter();
+        clients.position(|client| *client == line["DOWNSTREAM_DIRECT_REMOTE_ADDRESS"])
     };
     if let Some(lines) = observed["log"].as_array_mut() {
         lines.sort_by_key(place);
