@@ -264,7 +264,13 @@ impl<'a> Exchange<'a> {
         let resend = retries.may_resend(self.http2, self.is_grpc);
         let parts = if resend { self.parts.clone() } else { self.parts.take() };
         let mut parts = parts.ok_or(ProxyError::ClusterNotFound)?;
-        rewrite::expected_timeout(&mut parts.headers, self.to, self.timers.elapsed());
+        // As in Envoy, the first attempt has all of the time.
+        let elapsed = if attempt > 1 {
+            self.timers.elapsed()
+        } else {
+            Duration::ZERO
+        };
+        rewrite::expected_timeout(&mut parts.headers, self.to, elapsed);
         if self.resolved.host.include_attempt_count {
             parts.headers.insert(ATTEMPT_COUNT, attempt.into());
         }

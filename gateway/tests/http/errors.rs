@@ -125,7 +125,7 @@ async fn the_upstream_cuts_its_body_short() {
     );
     assert_eq!(
         proxy.line().await,
-        "GET / HTTP/1.1 200 UC upstream_reset_after_response_started{connection_termination} 0 4 c 1"
+        "GET / HTTP/1.1 200 UPE upstream_reset_after_response_started{protocol_error} 0 4 c 1"
     );
 }
 
@@ -140,7 +140,7 @@ async fn no_route_no_host_no_cluster() {
     check(&proxy.exchange(&get("/")).await, 503, "no healthy upstream");
     let lines = proxy.lines(2).await;
     assert_eq!(lines[0], "GET / HTTP/1.1 404 NR route_not_found 0 0 - 0");
-    assert_eq!(lines[1], "GET / HTTP/1.1 503 UH no_healthy_upstream 0 19 c 0");
+    assert_eq!(lines[1], "GET / HTTP/1.1 503 UH no_healthy_upstream 0 19 c 1");
     let mut plan = Plan::to(&[]);
     plan.clusters.clear();
     let proxy = plan.start().await;
