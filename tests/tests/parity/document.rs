@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, env, fmt::Write as _, fs, path::Path};
 
-use crate::case::Named;
+use serde_json::Value;
+
+use crate::case::{Deliberate, Named};
 
 const HEAD: &str = "\
 # Parity with Envoy
@@ -65,28 +67,33 @@ fn summary(text: &mut String, areas: &BTreeMap<&str, Vec<&Named>>) {
     let _ = writeln!(text, "| **all** | **{all}** | **{}** | **{differ}** |", all - differ);
 }
 
+/// Differences by their reason, since one reason often shows in several fields and cases.
 fn differences(text: &mut String, cases: &[Named]) {
-    text.push_str(
-        "\n## Deliberate differences\n\n| Case | Where | Envoy | Ours | Why | See |\n|---|---|---|---|---|---|\n",
-    );
+    let mut reasons: BTreeMap<(&str, &str), BTreeMap<String, Vec<String>>> = BTreeMap::new();
     for named in cases {
         for meant in &named.case.deliberate {
-            let value = |value: &Option<serde_json::Value>| {
-                value.as_ref().map_or(String::new(), |value| cell(&value.to_string()))
-            };
-            let _ = writeln!(
-                text,
-                "| {}/{} | `{}` | {} | {} | {} | {} |",
-                named.area,
-                named.name,
-                meant.at,
-                value(&meant.envoy),
-                value(&meant.ours),
-                cell(&meant.because),
-                cell(&meant.see),
-            );
+            let places = reasons.entry((meant.because.trim(), meant.see.as_str())).or_default();
+            let case = format!("{}/{}", named.area, named.name);
+            places.entry(case).or_default().push(place(meant));
         }
     }
+    text.push_str("\n## Deliberate differences\n\nBy reason, with the cases and the places in what was observed.\n\n");
+    for ((because, see), cases) in reasons {
+        let _ = writeln!(text, "- {} ({see})", because.replace('\n', " "));
+        for (case, places) in cases {
+            let _ = writeln!(text, "  - {case}: {}", places.join(", "));
+        }
+    }
+}
+
+/// Where a difference is, and the values that are held there.
+fn place(meant: &Deliberate) -> String {
+    let value = |value: &Option<Value>| value.as_ref().map_or("something else".to_owned(), Value::to_string);
+    let held = match (&meant.envoy, &meant.ours) {
+        (None, None) => String::new(),
+        (envoy, ours) => format!(" (Envoy {}, ours {})", value(envoy), value(ours)),
+    };
+    format!("`{}`{held}", meant.at)
 }
 
 /// Text as a cell of a table.
