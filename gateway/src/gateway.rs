@@ -203,18 +203,19 @@ impl Handle {
     }
 
     /// Ends in order: accepts nothing new, lets what runs finish for `deadline`, then cuts it off. Returns when every
-    /// connection is gone.
+    /// connection is gone and every line is in its log.
     pub async fn drain(mut self, deadline: Duration) {
         self.phase.send_replace(Phase::Draining);
-        if timeout(deadline, self.alive.recv()).await.is_err() {
-            self.shutdown().await;
-        }
+        // Late or not, what is left ends now.
+        let _ = timeout(deadline, self.alive.recv()).await;
+        self.shutdown().await;
     }
 
-    /// Ends at once. Returns when every connection is gone.
+    /// Ends at once. Returns when every connection is gone and every line is in its log.
     pub async fn shutdown(mut self) {
         self.phase.send_replace(Phase::Stopped);
         self.alive.recv().await;
+        self.publisher.flush_logs();
     }
 }
 

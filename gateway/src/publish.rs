@@ -69,6 +69,11 @@ impl Publisher {
         }
     }
 
+    /// Returns when every line that was logged is in its file.
+    pub(crate) fn flush_logs(&self) {
+        self.parts.sinks.flush();
+    }
+
     /// Publishes what is there before a control plane has said anything.
     ///
     /// # Errors

@@ -86,6 +86,14 @@ impl Sinks {
         open.insert(path.to_owned(), Arc::downgrade(&sink));
         Ok(sink)
     }
+
+    /// Returns when every line that was handed to any open file is in it.
+    pub(crate) fn flush(&self) {
+        let open: Vec<_> = lock(&self.open).values().filter_map(Weak::upgrade).collect();
+        for sink in open {
+            sink.flush();
+        }
+    }
 }
 
 /// One open log file. Dropping it writes what is left.
@@ -93,8 +101,17 @@ impl Sinks {
 pub(crate) struct Sink {
     shared: Arc<Shared>,
     /// Wakes the writer; closed when the sink is dropped.
-    wake: Option<mpsc::SyncSender<()>>,
+    wake: Option<mpsc::SyncSender<Ask>>,
     writer: Option<thread::JoinHandle<()>>,
+}
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+enum Ask {
+    /// Gather and write.
+    Look,
+    /// Write at once, and say when it is done.
+    Flush(mpsc::Sender<()>),
 }
 
 #[derive(Debug)]
@@ -160,7 +177,19 @@ impl Sink {
     fn wake(&self) {
         if let Some(wake) = &self.wake {
             // A full channel means that the writer is about to look anyway.
-            let _ = wake.try_send(());
+            let _ = wake.try_send(Ask::Look);
+        }
+    }
+
+    fn flush(&self) {
+        let (done, written) = mpsc::channel();
+        let asked = self
+            .wake
+            .as_ref()
+            .is_some_and(|wake| wake.send(Ask::Flush(done)).is_ok());
+        if asked {
+            // A writer that panicked drops the other end; it has nothing left to write.
+            let _ = written.recv();
         }
     }
 }
@@ -175,19 +204,17 @@ impl Drop for Sink {
     }
 }
 
-fn write_lines(shared: &Shared, woken: &mpsc::Receiver<()>, mut out: impl Write, path: &Path) {
+fn write_lines(shared: &Shared, woken: &mpsc::Receiver<Ask>, mut out: impl Write, path: &Path) {
     let mut spare = Vec::new();
     let mut reported = 0;
     loop {
-        let closed = woken.recv().is_err();
-        if !closed {
-            // Gather. The sink's end is not worth waiting for, so it is not mistaken for a wake-up.
-            while woken.recv_timeout(GATHER).is_ok() {
-                if shared.lanes.iter().any(|lane| lock(&lane.lines).len() >= LANE_LIMIT) {
-                    break;
-                }
-            }
-        }
+        let asked = woken.recv();
+        let closed = asked.is_err();
+        let flush = match asked {
+            Ok(Ask::Look) => gather(shared, woken),
+            Ok(Ask::Flush(done)) => Some(done),
+            Err(mpsc::RecvError) => None,
+        };
         for lane in &shared.lanes {
             std::mem::swap(&mut *lock(&lane.lines), &mut spare);
             lane.taken.notify_all();
@@ -201,8 +228,24 @@ fn write_lines(shared: &Shared, woken: &mpsc::Receiver<()>, mut out: impl Write,
             tracing::error!(path = %path.display(), lines = dropped - reported, "access log lines dropped: the file is too slow");
             reported = dropped;
         }
+        if let Some(done) = flush {
+            // Whoever asked may have stopped waiting.
+            let _ = done.send(());
+        }
         if closed {
             return;
+        }
+    }
+}
+
+/// Waits for more lines for a while, unless a lane is full or somebody waits for the file, who is returned then. The sink's end
+/// is not worth waiting for, so it is not mistaken for a wake-up.
+fn gather(shared: &Shared, woken: &mpsc::Receiver<Ask>) -> Option<mpsc::Sender<()>> {
+    loop {
+        match woken.recv_timeout(GATHER) {
+            Ok(Ask::Flush(done)) => return Some(done),
+            Ok(Ask::Look) if shared.lanes.iter().all(|lane| lock(&lane.lines).len() < LANE_LIMIT) => {}
+            Ok(Ask::Look) | Err(_) => return None,
         }
     }
 }
@@ -260,6 +303,19 @@ mod tests {
         sink.write(|out| out.extend_from_slice(b"line\n"));
         drop(sink);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "line\n");
+    }
+
+    #[test]
+    fn a_flushed_file_has_every_line_while_others_still_hold_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        let sinks = Sinks::new(1, Overflow::Block);
+        let held = sinks.open(&path).unwrap();
+        for round in 1..=20 {
+            held.write(|out| out.extend_from_slice(b"line\n"));
+            sinks.flush();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), "line\n".repeat(round));
+        }
     }
 
     #[test]
