@@ -90,7 +90,6 @@ impl PathRules {
             match without_parameters(segment) {
                 "." if self.normalize => {}
                 ".." if self.normalize => pop_segment(&mut out),
-                "" if segment.is_empty() && !last && self.merge_slashes => {}
                 _ => {
                     out.push_str(segment);
                     out.push_str(if last { "" } else { "/" });
@@ -112,7 +111,7 @@ fn pop_segment(out: &mut String) {
     out.truncate(parent + 1);
 }
 
-/// A dot segment between two slashes leaves both behind.
+/// After the dots, as Envoy does: `/a//../b` is `/a/b`, since the empty segment is one that `..` takes back.
 fn merge(path: &str) -> String {
     let mut merged = String::with_capacity(path.len());
     for character in path.chars() {
@@ -224,6 +223,7 @@ mod tests {
         check(ISTIO, "/%20%3B%zz%", "/%20%3B%zz%");
         check(ISTIO, "/a\"{b}|c^?\"{q}", "/a%22%7Bb%7D%7Cc%5E?\"{q}");
         check(ISTIO, "/%252e%252e/x", "/%252e%252e/x");
+        check(STRICT, "/admin//%2e%2e/b", "/admin/b");
         check(STRICT, "/a%2Fb//c%5cd/%2e%2e/e", "/a/b/c/e");
         check(STRICT, "/a/b//", "/a/b/");
         check(STRICT, "//..//a", "/a");
