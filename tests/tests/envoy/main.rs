@@ -24,7 +24,7 @@ mod survives;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let envoy = binary::envoy().is_some();
+    let envoy = tests::envoy().is_some();
     let network = envoy && !arguments.list && namespace::entered();
     let documents = documents::trials();
     let follows: Vec<_> = follows::trials().into_iter().chain(survives::trials()).collect();

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{binary::envoy, log};
+use crate::log;
 
 /// How long anything may take, on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -40,7 +40,7 @@ impl Envoy {
         let scratch = TempDir::new().unwrap();
         let path = |name: &str| scratch.path().join(name);
         fs::write(path("bootstrap.json"), document.to_string()).unwrap();
-        let mut child = Command::new(envoy().unwrap())
+        let mut child = Command::new(tests::envoy().unwrap())
             .args(["--disable-hot-restart", "--concurrency", "1", "-l", "info"])
             .args(["--log-format", log::FORMAT, "--drain-time-s", "1"])
             .arg("-c")

