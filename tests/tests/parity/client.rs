@@ -36,15 +36,20 @@ pub(crate) async fn run(connections: &[Connection], proxy: SocketAddr, tls: &Cli
     for connection in connections {
         run::resolve(&connection.names, zone);
         for _ in 0..connection.times.unwrap_or(1) {
-            told.push(one(connection, proxy, tls).await);
+            let next = one(connection, proxy, tls, &told).await;
+            told.push(next);
         }
     }
     Value::Array(told)
 }
 
-async fn one(connection: &Connection, proxy: SocketAddr, tls: &Client<'_>) -> Value {
+async fn one(connection: &Connection, proxy: SocketAddr, tls: &Client<'_>, earlier: &[Value]) -> Value {
     let (mut told, carried) = (json!({}), Arc::default());
-    if let Err(error) = talk(connection, proxy, tls, &carried, &mut told).await {
+    let outcome = async {
+        let stream = connect(proxy, unused(earlier)?).await?;
+        talk(connection, stream, tls, &carried, &mut told).await
+    };
+    if let Err(error) = outcome.await {
         told["failed"] = json!(describe(&error));
     }
     if connection.tls.is_some() {
@@ -66,12 +71,11 @@ fn describe(error: &io::Error) -> String {
 
 async fn talk(
     connection: &Connection,
-    proxy: SocketAddr,
+    stream: TcpStream,
     tls: &Client<'_>,
     carried: &Arc<Carried>,
     told: &mut Value,
 ) -> io::Result<()> {
-    let stream = connect(proxy, HOME).await?;
     told["local"] = json!(stream.local_addr()?.to_string());
     let mut wire = match &connection.tls {
         None => Wire::plain(stream)?,
@@ -104,10 +108,27 @@ async fn talk(
 /// Where clients are: not at `127.0.0.1`, in whose place Envoy forwards its own address.
 const HOME: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// Connects from an address of this machine.
-pub(crate) async fn connect(proxy: SocketAddr, from: Ipv4Addr) -> io::Result<TcpStream> {
+/// A socket at a port that none of the case's earlier connections had: their addresses tell connections apart, and the system
+/// gives a port out again as soon as it is free.
+fn unused(earlier: &[Value]) -> io::Result<TcpSocket> {
+    loop {
+        let socket = bound(HOME)?;
+        let address = json!(socket.local_addr()?.to_string());
+        if earlier.iter().all(|told| told["local"] != address) {
+            return Ok(socket);
+        }
+    }
+}
+
+/// A socket at an address of this machine, at a port of the system's choice.
+pub(crate) fn bound(from: Ipv4Addr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((from, 0).into())?;
+    Ok(socket)
+}
+
+/// Connects to the proxy.
+pub(crate) async fn connect(proxy: SocketAddr, socket: TcpSocket) -> io::Result<TcpStream> {
     let stream = socket.connect(proxy).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
