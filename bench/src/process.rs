@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -18,7 +18,11 @@ pub(crate) const LOAD_CORE: usize = 1;
 const TICK: Duration = Duration::from_millis(10);
 
 /// A running proxy; ends when dropped.
-pub(crate) struct Process(Child);
+pub(crate) struct Process {
+    child: Child,
+    /// What it says.
+    log: PathBuf,
+}
 
 impl Process {
     /// Starts a command pinned to the proxies' core, its output in `log`.
@@ -36,15 +40,16 @@ impl Process {
         }
         pinned.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         command = pinned;
-        Ok(Self(
-            command.spawn().context("taskset, of util-linux, pins the proxies")?,
-        ))
+        Ok(Self {
+            child: command.spawn().context("taskset, of util-linux, pins the proxies")?,
+            log: log.to_owned(),
+        })
     }
 
     /// Fails if it has ended.
-    pub(crate) fn alive(&mut self, log: &Path) -> anyhow::Result<()> {
-        if let Some(status) = self.0.try_wait()? {
-            let said = fs::read_to_string(log).unwrap_or_default();
+    pub(crate) fn alive(&mut self) -> anyhow::Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            let said = fs::read_to_string(&self.log).unwrap_or_default();
             let last: Vec<_> = said.lines().rev().take(5).collect();
             bail!(
                 "it ended with {status}: {}",
@@ -71,7 +76,7 @@ impl Process {
 
     /// It and its children; HAProxy and nginx work in children.
     fn family(&self) -> Vec<u32> {
-        let own = self.0.id();
+        let own = self.child.id();
         let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
         let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
         std::iter::once(own).chain(children).collect()
@@ -87,8 +92,8 @@ impl Drop for Process {
                 .stderr(Stdio::null())
                 .status();
         }
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

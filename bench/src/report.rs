@@ -1,29 +1,24 @@
 //! Medians, ratios, and whether they are what they are to be.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use serde::Serialize;
 
 use crate::{
+    bout::Found,
+    metric::Metric,
     rival::{Kind, Rival},
-    scenario::{self, Scenario},
+    scenario::{self, Scenario, Target, Yardstick},
 };
+
+mod table;
 
 /// One measurement.
 #[derive(Debug, Clone)]
 pub(crate) struct Measured {
     pub(crate) scenario: &'static Scenario,
     pub(crate) rival: Kind,
-    pub(crate) units: u64,
-    /// Processor time for them.
-    pub(crate) cpu: Duration,
-    pub(crate) took: Duration,
-    /// Private memory under load, in bytes.
-    pub(crate) memory: u64,
-    /// From start to listening.
-    pub(crate) ready: Duration,
-    pub(crate) p50: Duration,
-    pub(crate) p99: Duration,
+    pub(crate) found: Found,
 }
 
 /// A run's results.
@@ -43,14 +38,25 @@ pub(crate) struct Report {
 struct Row {
     scenario: &'static str,
     about: &'static str,
-    target: f64,
-    proxies: BTreeMap<&'static str, Figures>,
-    /// Processor time per unit, ours to the rival's.
-    ratios: BTreeMap<&'static str, Ratio>,
-    /// Against Envoy.
+    proxies: BTreeMap<Kind, Figures>,
+    targets: Vec<Judged>,
+}
+
+/// What was measured of one proxy, over the rounds.
+type Figures = BTreeMap<Metric, Spread>;
+
+/// A target, and what came of it.
+#[derive(Debug, Clone, Serialize)]
+struct Judged {
+    target: String,
+    at_most: f64,
+    /// None if what it compares with was not measured.
+    #[serde(flatten)]
+    ratio: Option<Ratio>,
     verdict: Verdict,
 }
 
+/// Ours to what it is compared with; with a fixed target, ours as it is.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Ratio {
     by_medians: f64,
@@ -66,6 +72,8 @@ enum Verdict {
     /// By the medians, and the minima are within 1.3 times of it.
     MetByMedians,
     Missed,
+    /// What it compares with did not run.
+    NotMeasured,
 }
 
 /// Median, least and most over the rounds.
@@ -76,73 +84,96 @@ struct Spread {
     max: f64,
 }
 
-#[derive(Debug, Serialize)]
-struct Figures {
-    cpu_us_per_unit: Spread,
-    units_per_second: Spread,
-    p50_us: Spread,
-    p99_us: Spread,
-    memory_kib: Spread,
-    ready_ms: Spread,
-}
-
 impl Report {
     pub(crate) fn new(rivals: &[Rival], rounds: usize, length: Duration, measured: &[Measured]) -> Self {
-        let first = |file: &str, key: &str| {
-            let text = std::fs::read_to_string(file).unwrap_or_default();
-            text.lines()
-                .find(|line| line.starts_with(key))
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let processor = first("/proc/cpuinfo", "model name");
+        let processor = first_line("/proc/cpuinfo", "model name");
+        let versions = rivals.iter().map(|rival| (rival.kind.name(), rival.version.clone()));
         Self {
             command: std::env::args().collect::<Vec<_>>().join(" "),
-            kernel: first("/proc/version", ""),
+            kernel: first_line("/proc/version", ""),
             processor: processor.split_once(": ").map_or("", |(_, name)| name).to_owned(),
             rounds,
             seconds: length.as_secs_f64(),
-            versions: rivals
-                .iter()
-                .map(|rival| (rival.kind.name(), rival.version.clone()))
-                .collect(),
-            rows: scenario::ALL
-                .iter()
+            versions: versions.collect(),
+            rows: scenario::all()
                 .filter_map(|scenario| Row::new(scenario, measured))
                 .collect(),
         }
     }
 }
 
+/// The first line of a file that begins so.
+fn first_line(file: &str, beginning: &str) -> String {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with(beginning));
+    line.unwrap_or_default().to_owned()
+}
+
 impl Row {
+    /// None if the scenario did not run.
     fn new(scenario: &'static Scenario, measured: &[Measured]) -> Option<Self> {
-        let of = |rival: Kind| {
-            let mine = measured
-                .iter()
-                .filter(|one| one.scenario.name == scenario.name && one.rival == rival);
-            let mine: Vec<_> = mine.collect();
-            (!mine.is_empty()).then(|| (rival.name(), Figures::new(&mine)))
-        };
-        let proxies: BTreeMap<_, _> = Kind::ALL.into_iter().filter_map(of).collect();
-        let ours = proxies.get(Kind::Sallyport.name())?.cpu_us_per_unit;
-        let ratio = |figures: &Figures| Ratio {
-            by_medians: ours.median / figures.cpu_us_per_unit.median,
-            by_minima: ours.min / figures.cpu_us_per_unit.min,
-        };
-        let rivals = proxies.iter().filter(|(name, _)| **name != Kind::Sallyport.name());
-        let ratios: BTreeMap<_, _> = rivals.map(|(name, figures)| (*name, ratio(figures))).collect();
-        let verdict = verdict(*ratios.get(Kind::Envoy.name())?, scenario.target);
-        Some(Self {
+        let proxies: BTreeMap<_, _> = Kind::ALL
+            .into_iter()
+            .map(|kind| (kind, figures(scenario, kind, measured)))
+            .filter(|(_, figures)| !figures.is_empty())
+            .collect();
+        (!proxies.is_empty()).then(|| Self {
             scenario: scenario.name,
             about: scenario.about,
-            target: scenario.target,
             proxies,
-            ratios,
-            verdict,
+            targets: scenario
+                .targets
+                .iter()
+                .map(|target| Judged::new(scenario, target, measured))
+                .collect(),
         })
     }
 }
 
+/// What was measured of a proxy in a scenario; empty if nothing was.
+fn figures(scenario: &Scenario, kind: Kind, measured: &[Measured]) -> Figures {
+    let mut values: BTreeMap<Metric, Vec<f64>> = BTreeMap::new();
+    let mine = measured
+        .iter()
+        .filter(|one| one.scenario.name == scenario.name && one.rival == kind);
+    for (metric, value) in mine.flat_map(|one| &one.found) {
+        values.entry(*metric).or_default().push(*value);
+    }
+    values
+        .into_iter()
+        .map(|(metric, values)| (metric, Spread::new(values)))
+        .collect()
+}
+
+impl Judged {
+    fn new(scenario: &'static Scenario, target: &Target, measured: &[Measured]) -> Self {
+        let figure = |scenario: &Scenario, kind| figures(scenario, kind, measured).get(&target.metric).copied();
+        let ours = figure(scenario, Kind::Sallyport);
+        let yardstick = match target.of {
+            Yardstick::Rival(kind) => figure(scenario, kind),
+            Yardstick::Own(name) => scenario::named(name).and_then(|other| figure(other, Kind::Sallyport)),
+            Yardstick::Fixed => Some(Spread::ONE),
+        };
+        let ratio = ours.zip(yardstick).map(|(ours, yardstick)| Ratio::new(ours, yardstick));
+        Self {
+            target: target.to_string(),
+            at_most: target.at_most,
+            ratio,
+            verdict: ratio.map_or(Verdict::NotMeasured, |ratio| verdict(ratio, target.at_most)),
+        }
+    }
+}
+
+impl Ratio {
+    fn new(ours: Spread, yardstick: Spread) -> Self {
+        Self {
+            by_medians: ours.median / yardstick.median,
+            by_minima: ours.min / yardstick.min,
+        }
+    }
+}
+
+/// The machine's noise slows, never speeds: minima are nearest to the truth, and medians count if minima do not contradict them.
 fn verdict(ratio: Ratio, target: f64) -> Verdict {
     if ratio.by_minima <= target {
         Verdict::Met
@@ -153,26 +184,13 @@ fn verdict(ratio: Ratio, target: f64) -> Verdict {
     }
 }
 
-impl Figures {
-    fn new(measured: &[&Measured]) -> Self {
-        let over = |figure: fn(&Measured) -> f64| Spread::new(measured.iter().map(|one| figure(one)).collect());
-        Self {
-            cpu_us_per_unit: over(|one| one.cpu.as_secs_f64() * 1e6 / count(one.units)),
-            units_per_second: over(|one| count(one.units) / one.took.as_secs_f64()),
-            p50_us: over(|one| one.p50.as_secs_f64() * 1e6),
-            p99_us: over(|one| one.p99.as_secs_f64() * 1e6),
-            memory_kib: over(|one| count(one.memory / 1024)),
-            ready_ms: over(|one| one.ready.as_secs_f64() * 1e3),
-        }
-    }
-}
-
-#[allow(clippy::cast_precision_loss)] // counts of a run are far below 2^52
-fn count(units: u64) -> f64 {
-    units.max(1) as f64
-}
-
 impl Spread {
+    const ONE: Self = Self {
+        median: 1.0,
+        min: 1.0,
+        max: 1.0,
+    };
+
     fn new(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
@@ -189,48 +207,37 @@ impl Spread {
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} · {}", self.processor, self.kernel)?;
-        for (name, version) in &self.versions {
-            writeln!(f, "{name}: {version}")?;
-        }
-        writeln!(
-            f,
-            "{} rounds of {} s; processor time per unit: median (least … most), µs\n",
-            self.rounds, self.seconds
-        )?;
-        self.rows.iter().try_for_each(|row| row.fmt(f))
-    }
+/// A count as a divisor or a figure.
+#[allow(clippy::cast_precision_loss)] // counts of a run are far below 2^52
+pub(crate) fn count(units: u64) -> f64 {
+    units as f64
 }
 
-impl fmt::Display for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {}", self.scenario, self.about)?;
-        for (name, figures) in &self.proxies {
-            let cpu = figures.cpu_us_per_unit;
-            write!(f, "  {name:10} {:9.1} ({:.1} … {:.1})", cpu.median, cpu.min, cpu.max)?;
-            write!(f, "  {:9.0}/s", figures.units_per_second.median)?;
-            write!(
-                f,
-                "  p50 {:6.0}  p99 {:6.0}",
-                figures.p50_us.median, figures.p99_us.median
-            )?;
-            write!(f, "  {:7.0} KiB", figures.memory_kib.median)?;
-            match self.ratios.get(name) {
-                None => writeln!(f)?,
-                Some(ratio) => writeln!(
-                    f,
-                    "  ours is {:.2} of it (minima {:.2})",
-                    ratio.by_medians, ratio.by_minima
-                )?,
-            }
-        }
-        let verdict = match self.verdict {
-            Verdict::Met => "met",
-            Verdict::MetByMedians => "met by medians, minima within 1.3 times",
-            Verdict::Missed => "missed",
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn judged(by_medians: f64, by_minima: f64, expected: Verdict) {
+        assert_eq!(verdict(Ratio { by_medians, by_minima }, 0.5), expected);
+    }
+
+    #[test]
+    fn minima_decide_and_medians_may_help() {
+        judged(0.9, 0.5, Verdict::Met);
+        judged(0.5, 0.65, Verdict::MetByMedians);
+        judged(0.5, 0.66, Verdict::Missed);
+        judged(0.51, 0.51, Verdict::Missed);
+        judged(f64::NAN, f64::NAN, Verdict::Missed);
+    }
+
+    #[test]
+    fn a_spread_is_of_odd_and_even_numbers_of_rounds() {
+        let spread = |values: &[f64]| {
+            let spread = Spread::new(values.to_vec());
+            [spread.median, spread.min, spread.max]
         };
-        writeln!(f, "  target: at most {:.2} of envoy: {verdict}\n", self.target)
+        assert_eq!(spread(&[3.0, 1.0, 2.0]), [2.0, 1.0, 3.0]);
+        assert_eq!(spread(&[4.0, 1.0, 2.0, 3.0]), [2.5, 1.0, 4.0]);
     }
 }

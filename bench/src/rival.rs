@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use serde::Serialize;
 
 use crate::stage::{PLAIN, Ports, SECURE, Stage};
 
@@ -20,7 +21,8 @@ pub(crate) struct Rival {
 }
 
 /// Which one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
     Sallyport,
     Envoy,
@@ -40,6 +42,14 @@ impl Kind {
         }
     }
 
+    fn missing(self) -> String {
+        let name = self.name();
+        format!(
+            "{name} is not installed: {}, or run --without {name}",
+            self.how_to_get()
+        )
+    }
+
     fn how_to_get(self) -> &'static str {
         match self {
             Self::Sallyport => "cargo build --release",
@@ -55,7 +65,7 @@ impl Rival {
     pub(crate) fn find(kind: Kind) -> anyhow::Result<Self> {
         let program = match kind {
             Kind::Sallyport => build()?,
-            _ => search(kind.name()).with_context(|| format!("{} is not there: {}", kind.name(), kind.how_to_get()))?,
+            _ => search(kind.name()).with_context(|| kind.missing())?,
         };
         let flag = if matches!(kind, Kind::Haproxy | Kind::Nginx) {
             "-v"

@@ -1,4 +1,11 @@
-//! What is compared: a kind of load, and what it is to cost.
+//! What is compared: a kind of run, and what it is to cost. A group of scenarios is a file; a scenario is an entry in it.
+
+use crate::{load::Load, metric::Metric, rival::Kind};
+
+mod bulk;
+mod connections;
+mod policies;
+mod requests;
 
 /// A scenario.
 #[derive(Debug, Clone, Copy)]
@@ -7,116 +14,155 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// What it shows.
     pub(crate) about: &'static str,
-    /// What clients do.
-    pub(crate) load: Load,
-    /// Authorization policies in force.
+    /// What is done and measured.
+    pub(crate) run: Run,
+    /// What the proxies are configured with.
+    pub(crate) setup: Setup,
+    /// Rivals that can do the job.
+    pub(crate) rivals: &'static [Kind],
+    /// What ours is to reach.
+    pub(crate) targets: &'static [Target],
+}
+
+/// What is done and measured. Each has a function that makes one measurement of one proxy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Run {
+    /// A load goes on for a while: cost and latency of a unit of it.
+    Load(Load),
+}
+
+/// What control compiles for a scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Setup {
+    /// Authorization policies in force: team i may reach host i.
     pub(crate) policies: usize,
-    /// Rivals that can do the job beside Envoy.
-    pub(crate) others: &'static [&'static str],
-    /// At most so much of Envoy's processor time per unit.
-    pub(crate) target: f64,
 }
 
-/// What clients do, again and again.
+/// What ours is to reach.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target {
+    /// Of which figure.
+    pub(crate) metric: Metric,
+    /// Compared with what.
+    pub(crate) of: Yardstick,
+    /// The highest ratio to it; with `Yardstick::Fixed` the highest value.
+    pub(crate) at_most: f64,
+}
+
+/// What a target compares with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Load {
-    /// Requests on connections that stay.
-    Requests {
-        protocol: Protocol,
-        host: &'static str,
-        /// The answer that makes it right.
-        status: u16,
-    },
-    /// A connection with a full handshake and one request.
-    Handshakes,
-    /// A TCP connection through the passthrough listener, with one exchange of bytes behind a `ClientHello`.
-    Tunnels,
-    /// Bodies of so many bytes from the upstream.
-    Downloads { host: &'static str, bytes: usize },
+pub(crate) enum Yardstick {
+    /// A rival in the same scenario.
+    Rival(Kind),
+    /// Ours in another scenario of the run.
+    Own(&'static str),
+    /// Nothing: a value in the metric's unit.
+    #[allow(dead_code)] // until a scenario has one
+    Fixed,
 }
 
-/// What clients speak inside TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Http1,
-    Http2,
-}
-
-use crate::stage::{FORBIDDEN, PLAIN, SECURE};
-
-const ALL_RIVALS: &[&str] = &["haproxy", "nginx"];
-
-const fn requests(protocol: Protocol, host: &'static str, status: u16) -> Load {
-    Load::Requests { protocol, host, status }
+/// Scenarios that belong together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Group {
+    /// Its name on the command line.
+    pub(crate) name: &'static str,
+    /// Its scenarios, in the order in which they run.
+    pub(crate) scenarios: &'static [Scenario],
 }
 
 /// Every scenario, in the order in which they run.
-pub(crate) const ALL: &[Scenario] = &[
-    Scenario {
-        name: "h2",
-        about: "mTLS HTTP/2 request, 1 KiB, kept alive, to a plain upstream",
-        load: requests(Protocol::Http2, PLAIN, 200),
-        policies: 1,
-        others: ALL_RIVALS,
-        target: 0.30,
-    },
-    Scenario {
-        name: "h1",
-        about: "the same over HTTP/1.1",
-        load: requests(Protocol::Http1, PLAIN, 200),
-        policies: 1,
-        others: ALL_RIVALS,
-        target: 0.27,
-    },
-    Scenario {
-        name: "originate",
-        about: "mTLS HTTP/2 request, TLS to the upstream",
-        load: requests(Protocol::Http2, SECURE, 200),
-        policies: 1,
-        others: ALL_RIVALS,
-        target: 0.35,
-    },
-    Scenario {
-        name: "denied",
-        about: "request that no policy allows",
-        load: requests(Protocol::Http2, FORBIDDEN, 403),
-        policies: 1,
-        others: ALL_RIVALS,
-        target: 0.18,
-    },
-    Scenario {
-        name: "handshake",
-        about: "full mTLS handshake and one request",
-        load: Load::Handshakes,
-        policies: 1,
-        others: &[],
-        target: 0.60,
-    },
-    Scenario {
-        name: "tunnel",
-        about: "passthrough connection",
-        load: Load::Tunnels,
-        policies: 1,
-        others: ALL_RIVALS,
-        target: 0.50,
-    },
-    Scenario {
-        name: "download",
-        about: "64 MiB through mTLS, HTTP/2",
-        load: Load::Downloads {
-            host: PLAIN,
-            bytes: 64 << 20,
-        },
-        policies: 1,
-        others: ALL_RIVALS,
-        target: 0.90,
-    },
-    Scenario {
-        name: "policies",
-        about: "mTLS HTTP/2 request under 1,000 policies",
-        load: requests(Protocol::Http2, PLAIN, 200),
-        policies: 1_000,
-        others: &[],
-        target: 0.30,
-    },
-];
+pub(crate) const GROUPS: &[Group] = &[requests::GROUP, connections::GROUP, bulk::GROUP, policies::GROUP];
+
+/// Rivals that can do everything that HTTP and passthrough ask for.
+const ALL_RIVALS: &[Kind] = &[Kind::Envoy, Kind::Haproxy, Kind::Nginx];
+/// Where the others cannot do the job.
+const ENVOY: &[Kind] = &[Kind::Envoy];
+
+impl Setup {
+    /// The tutorial's gateway.
+    pub(crate) const BASIC: Self = Self { policies: 1 };
+    /// Most of anything in a smoke run.
+    const QUICK: usize = 100;
+
+    /// The same shape, small enough for a smoke run.
+    pub(crate) fn quick(self) -> Self {
+        Self {
+            policies: self.policies.min(Self::QUICK),
+        }
+    }
+}
+
+impl Target {
+    /// A rival's figure in the same scenario, times `at_most`.
+    pub(crate) const fn of(metric: Metric, rival: Kind, at_most: f64) -> Self {
+        let of = Yardstick::Rival(rival);
+        Self { metric, of, at_most }
+    }
+
+    /// A rival's processor time per unit, times `at_most`.
+    pub(crate) const fn cpu(rival: Kind, at_most: f64) -> Self {
+        Self::of(Metric::Cpu, rival, at_most)
+    }
+
+    /// Our own figure in another scenario, times `at_most`.
+    pub(crate) const fn own(metric: Metric, scenario: &'static str, at_most: f64) -> Self {
+        let of = Yardstick::Own(scenario);
+        Self { metric, of, at_most }
+    }
+}
+
+/// The scenario of that name.
+pub(crate) fn named(name: &str) -> Option<&'static Scenario> {
+    all().find(|scenario| scenario.name == name)
+}
+
+/// Every scenario.
+pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
+    GROUPS.iter().flat_map(|group| group.scenarios)
+}
+
+/// The scenarios that a word picks: the one of that name, or those of that group, or those whose names begin with it.
+pub(crate) fn picked(word: &str) -> Vec<&'static Scenario> {
+    if let Some(scenario) = named(word) {
+        return vec![scenario];
+    }
+    match GROUPS.iter().find(|group| group.name == word) {
+        Some(group) => group.scenarios.iter().collect(),
+        None => all().filter(|scenario| scenario.name.starts_with(word)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_targets_name_what_is_there() {
+        for (index, scenario) in all().enumerate() {
+            assert!(
+                all().skip(index + 1).all(|other| other.name != scenario.name),
+                "{}",
+                scenario.name
+            );
+            for target in scenario.targets {
+                match target.of {
+                    Yardstick::Rival(rival) => assert!(scenario.rivals.contains(&rival), "{}", scenario.name),
+                    Yardstick::Own(other) => assert!(named(other).is_some(), "{other}"),
+                    Yardstick::Fixed => {}
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_word_picks_a_scenario_a_group_or_a_beginning() {
+        let names = |word| picked(word).iter().map(|scenario| scenario.name).collect::<Vec<_>>();
+        assert_eq!(names("h2"), ["h2"]);
+        assert_eq!(
+            names("requests"),
+            requests::GROUP.scenarios.iter().map(|one| one.name).collect::<Vec<_>>()
+        );
+        assert!(names("deni").contains(&"denied"));
+        assert!(names("nothing of that name").is_empty());
+    }
+}

@@ -21,7 +21,7 @@ use mesh::{
     },
 };
 
-use crate::scenario::Scenario;
+use crate::scenario::Setup;
 
 /// The host that clients ask for, in plaintext beyond the gateway.
 pub(crate) const PLAIN: &str = "plain.test";
@@ -55,7 +55,7 @@ pub(crate) struct Ports {
 }
 
 impl Stage {
-    pub(crate) fn new(scenario: &Scenario, plain: u16, secure: u16) -> anyhow::Result<Self> {
+    pub(crate) fn new(setup: Setup, plain: u16, secure: u16) -> anyhow::Result<Self> {
         let files = tempfile::tempdir()?;
         let path = files.path();
         let now = SystemTime::now();
@@ -81,7 +81,7 @@ impl Stage {
             site: Arc::new(Live::new(site)),
             files,
         };
-        stage.compile(scenario)?;
+        stage.compile(setup)?;
         Ok(stage)
     }
 
@@ -98,10 +98,10 @@ impl Stage {
         SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.ports.passthrough)
     }
 
-    /// Has control compile the scenario's resources into the file that ours and Envoy start from.
-    fn compile(&self, scenario: &Scenario) -> anyhow::Result<()> {
+    /// Has control compile the setup's resources into the file that ours and Envoy start from.
+    fn compile(&self, setup: Setup) -> anyhow::Result<()> {
         let resources = self.path("resources.yaml");
-        fs::write(&resources, self.resources(scenario.policies))?;
+        fs::write(&resources, self.resources(setup))?;
         let loaded = istio::load(&resources);
         let wrong: Vec<_> = loaded.diagnostics.iter().filter(|found| found.is_error()).collect();
         ensure!(wrong.is_empty(), "the resources are not in order: {wrong:?}");
@@ -138,8 +138,8 @@ impl Stage {
         Ok(())
     }
 
-    /// The gateway of the tutorial with this run's ports, and `policies` teams that may reach a host each.
-    fn resources(&self, policies: usize) -> String {
+    /// The gateway of the tutorial with this run's ports, and what the setup says.
+    fn resources(&self, setup: Setup) -> String {
         let Ports {
             mutual,
             passthrough,
@@ -214,7 +214,7 @@ spec:
         }
         text += &policy("callers", "team-0", &[PLAIN, SECURE], mutual);
         text += &policy("tunnels", "", &[], passthrough);
-        for team in 1..policies {
+        for team in 1..setup.policies {
             text += &policy(
                 &format!("team-{team}"),
                 &format!("team-{team}"),
