@@ -6,7 +6,7 @@ use anyhow::bail;
 use tokio::{net::TcpStream, time::sleep};
 
 use crate::{
-    load,
+    flood, load,
     metric::Metric,
     process::Process,
     rival::Rival,
@@ -40,6 +40,7 @@ impl Bout<'_> {
     pub(crate) async fn measure(&self) -> anyhow::Result<Found> {
         match self.scenario.run {
             Run::Load(load) => load::measure(self, load).await,
+            Run::Flood(load) => flood::measure(self, load).await,
         }
     }
 

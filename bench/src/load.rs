@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use certs::{ServerVerifier, Versions};
+use certs::{Identity, Live, ServerVerifier, Versions};
 use hdrhistogram::Histogram;
 use rustls::{ClientConfig, client::Resumption, pki_types::ServerName};
 use tokio::{net::TcpStream, task::JoinSet, time::sleep};
@@ -24,10 +24,14 @@ use crate::{
     stage::Stage,
 };
 
+use http2::STREAMS;
+use pace::Pace;
+
 mod bulk;
 mod handshake;
 mod http1;
 mod http2;
+mod pace;
 mod tunnel;
 
 /// Connections of a load.
@@ -45,8 +49,17 @@ pub(crate) enum Load {
         /// The answer that makes it right.
         status: u16,
     },
+    /// The same at a fixed rate for all connections together, whatever the proxy does.
+    Paced {
+        protocol: Protocol,
+        host: &'static str,
+        /// Requests a second.
+        rate: u32,
+    },
     /// A connection with a full handshake and one request.
     Handshakes,
+    /// Handshakes that are begun, and given up when the proxy has answered: what a flood is made of.
+    Hellos,
     /// A TCP connection through the passthrough listener, with one exchange of bytes behind a `ClientHello`.
     Tunnels,
     /// Bodies of so many bytes from the upstream.
@@ -63,8 +76,8 @@ pub(crate) enum Protocol {
 impl Load {
     fn protocol(self) -> Protocol {
         match self {
-            Self::Requests { protocol, .. } => protocol,
-            Self::Handshakes | Self::Tunnels => Protocol::Http1,
+            Self::Requests { protocol, .. } | Self::Paced { protocol, .. } => protocol,
+            Self::Handshakes | Self::Hellos | Self::Tunnels => Protocol::Http1,
             Self::Downloads { .. } => Protocol::Http2,
         }
     }
@@ -75,8 +88,13 @@ impl Load {
             Self::Requests {
                 protocol: Protocol::Http1,
                 ..
-            } => MANY_CONNECTIONS,
-            Self::Requests { .. } | Self::Handshakes | Self::Tunnels => CONNECTIONS,
+            }
+            | Self::Paced {
+                protocol: Protocol::Http1,
+                ..
+            }
+            | Self::Hellos => MANY_CONNECTIONS,
+            Self::Requests { .. } | Self::Paced { .. } | Self::Handshakes | Self::Tunnels => CONNECTIONS,
             Self::Downloads { .. } => 1,
         }
     }
@@ -85,7 +103,7 @@ impl Load {
 /// Measures a load through one proxy: what a unit costs it, and how long the clients wait.
 pub(crate) async fn measure(bout: &Bout<'_>, load: Load) -> anyhow::Result<Found> {
     let (mut proxy, listening) = bout.proxy().await?;
-    let mut running = Running::start(load, bout.stage)?;
+    let mut running = Clients::new(load, bout.stage, &bout.stage.caller)?.start();
     going(&mut running, &mut proxy).await?;
     // Connections are made, pools are filled, branch predictors know the way.
     sleep(bout.length / 4).await;
@@ -96,18 +114,29 @@ pub(crate) async fn measure(bout: &Bout<'_>, load: Load) -> anyhow::Result<Found
     running.check()?;
     let memory = proxy.memory();
     let latencies = running.stop().await?;
-    let quantile = |at| count(latencies.value_at_quantile(at));
-    Ok(vec![
+    let mut found = vec![
         (Metric::Cpu, cpu.as_secs_f64() * 1e6 / units),
         (Metric::Rate, units / took.as_secs_f64()),
-        (Metric::P50, quantile(0.5)),
-        (Metric::P99, quantile(0.99)),
         (Metric::Memory, count(memory / 1024)),
         (Metric::Listening, listening.as_secs_f64() * 1e3),
-    ])
+    ];
+    found.extend(quantiles(&latencies));
+    Ok(found)
 }
 
-async fn going(load: &mut Running, proxy: &mut Process) -> anyhow::Result<()> {
+/// How long clients waited.
+pub(crate) fn quantiles(latencies: &Histogram<u64>) -> [(Metric, f64); 4] {
+    let wanted = [
+        (Metric::P50, 0.5),
+        (Metric::P90, 0.9),
+        (Metric::P99, 0.99),
+        (Metric::P999, 0.999),
+    ];
+    wanted.map(|(metric, quantile)| (metric, count(latencies.value_at_quantile(quantile))))
+}
+
+/// Waits until something gets through.
+pub(crate) async fn going(load: &mut Running, proxy: &mut Process) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while load.units() == 0 {
         load.check()?;
@@ -120,6 +149,12 @@ async fn going(load: &mut Running, proxy: &mut Process) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A load's clients, not started.
+pub(crate) struct Clients {
+    load: Load,
+    client: Client,
+}
+
 /// A load that goes on until it is dropped.
 pub(crate) struct Running {
     tally: Arc<Tally>,
@@ -128,7 +163,7 @@ pub(crate) struct Running {
 
 /// What has been done.
 #[derive(Default)]
-struct Tally {
+pub(crate) struct Tally {
     units: AtomicU64,
     stop: AtomicBool,
     latencies: Mutex<Option<Histogram<u64>>>,
@@ -143,26 +178,40 @@ struct Client {
     tally: Arc<Tally>,
 }
 
-impl Running {
-    /// Starts the clients of a load.
-    pub(crate) fn start(load: Load, stage: &Stage) -> anyhow::Result<Self> {
-        let tally = Arc::new(Tally::default());
+impl Clients {
+    /// Clients who show `identity`.
+    pub(crate) fn new(load: Load, stage: &Stage, identity: &Arc<Live<Identity>>) -> anyhow::Result<Self> {
         let client = Client {
             mutual: stage.mutual(),
             passthrough: stage.passthrough(),
-            mesh: TlsConnector::from(Arc::new(config(stage, load.protocol())?)),
-            tally: Arc::clone(&tally),
+            mesh: TlsConnector::from(Arc::new(config(identity, load.protocol())?)),
+            tally: Arc::default(),
         };
-        let mut tasks = JoinSet::new();
-        for _ in 0..load.loops() {
-            tasks.spawn(work(load, client.clone()));
-        }
-        Ok(Self { tally, tasks })
+        Ok(Self { load, client })
     }
 
+    /// What they will have done.
+    pub(crate) fn tally(&self) -> Arc<Tally> {
+        Arc::clone(&self.client.tally)
+    }
+
+    /// Starts them on the current runtime.
+    pub(crate) fn start(self) -> Running {
+        let mut tasks = JoinSet::new();
+        for index in 0..self.load.loops() {
+            tasks.spawn(work(self.load, self.client.clone(), index));
+        }
+        Running {
+            tally: self.client.tally,
+            tasks,
+        }
+    }
+}
+
+impl Running {
     /// Units done so far.
     pub(crate) fn units(&self) -> u64 {
-        self.tally.units.load(Ordering::Relaxed)
+        self.tally.units()
     }
 
     /// Measures latencies from now on.
@@ -175,10 +224,8 @@ impl Running {
 
     /// Ends the load. Fails if anything in it went wrong: a wrong answer is no unit of work.
     pub(crate) async fn stop(mut self) -> anyhow::Result<Histogram<u64>> {
-        self.tally.stop.store(true, Ordering::Relaxed);
-        while let Some(task) = self.tasks.join_next().await {
-            task??;
-        }
+        self.tally.stop();
+        self.ended().await?;
         let latencies = self
             .tally
             .latencies
@@ -186,6 +233,14 @@ impl Running {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         latencies.context("latencies were not measured")
+    }
+
+    /// Waits until all clients have ended.
+    pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
+        while let Some(task) = self.tasks.join_next().await {
+            task??;
+        }
+        Ok(())
     }
 
     /// Whether a client has given up, and why.
@@ -198,6 +253,16 @@ impl Running {
 }
 
 impl Tally {
+    /// Units done so far.
+    pub(crate) fn units(&self) -> u64 {
+        self.units.load(Ordering::Relaxed)
+    }
+
+    /// Has the clients end after the unit they are at.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
     fn goes_on(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
     }
@@ -221,9 +286,9 @@ impl Tally {
 
 /// TLS as a sidecar speaks it. Whether the gateway is who it says is checked by the tests, not here, where the rivals' certificates are
 /// of one mesh anyway.
-fn config(stage: &Stage, protocol: Protocol) -> anyhow::Result<ClientConfig> {
+fn config(identity: &Arc<Live<Identity>>, protocol: Protocol) -> anyhow::Result<ClientConfig> {
     let verifier = ServerVerifier::insecure();
-    let mut config = certs::client_config(Some(Arc::clone(&stage.caller)), Arc::new(verifier), Versions::ALL)?;
+    let mut config = certs::client_config(Some(Arc::clone(identity)), Arc::new(verifier), Versions::ALL)?;
     config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![match protocol {
         Protocol::Http1 => b"http/1.1".to_vec(),
@@ -232,15 +297,17 @@ fn config(stage: &Stage, protocol: Protocol) -> anyhow::Result<ClientConfig> {
     Ok(config)
 }
 
-async fn work(load: Load, client: Client) -> anyhow::Result<()> {
+async fn work(load: Load, client: Client, index: usize) -> anyhow::Result<()> {
     match load {
         Load::Requests {
             protocol: Protocol::Http1,
             host,
             status,
-        } => client.http1(host, status).await,
-        Load::Requests { host, status, .. } => client.http2(host, status).await,
+        } => client.http1(host, status, Pace::Closed).await,
+        Load::Requests { host, status, .. } => client.http2(host, status, [Pace::Closed; STREAMS]).await,
+        Load::Paced { protocol, host, rate } => client.paced(protocol, host, rate, index).await,
         Load::Handshakes => client.handshakes().await,
+        Load::Hellos => client.hellos().await,
         Load::Tunnels => client.tunnels().await,
         Load::Downloads { host, bytes } => client.downloads(host, bytes).await,
     }
@@ -251,5 +318,22 @@ impl Client {
         let stream = TcpStream::connect(self.mutual).await?;
         stream.set_nodelay(true)?;
         Ok(self.mesh.connect(ServerName::try_from(host)?, stream).await?)
+    }
+
+    /// One connection's share of requests at a fixed rate.
+    async fn paced(&self, protocol: Protocol, host: &'static str, rate: u32, index: usize) -> anyhow::Result<()> {
+        match protocol {
+            Protocol::Http1 => {
+                let pace = Pace::shared(rate, index, MANY_CONNECTIONS)?;
+                self.http1(host, 200, pace).await
+            }
+            Protocol::Http2 => {
+                let mut paces = [Pace::Closed; STREAMS];
+                for (stream, pace) in paces.iter_mut().enumerate() {
+                    *pace = Pace::shared(rate, index + stream * CONNECTIONS, STREAMS * CONNECTIONS)?;
+                }
+                self.http2(host, 200, paces).await
+            }
+        }
     }
 }

@@ -13,6 +13,7 @@ use clap::Parser;
 
 mod bout;
 mod compare;
+mod flood;
 mod list;
 mod load;
 mod metric;

@@ -14,9 +14,15 @@ pub(crate) enum Metric {
     /// Latency, median.
     #[serde(rename = "p50_us")]
     P50,
+    /// Latency that one in ten exceeds.
+    #[serde(rename = "p90_us")]
+    P90,
     /// Latency that one in a hundred exceeds.
     #[serde(rename = "p99_us")]
     P99,
+    /// Latency that one in a thousand exceeds.
+    #[serde(rename = "p999_us")]
+    P999,
     /// Private memory.
     #[serde(rename = "memory_kib")]
     Memory,
@@ -32,7 +38,9 @@ impl Metric {
             Self::Cpu => "cpu/unit",
             Self::Rate => "rate",
             Self::P50 => "p50",
+            Self::P90 => "p90",
             Self::P99 => "p99",
+            Self::P999 => "p99.9",
             Self::Memory => "memory",
             Self::Listening => "listening",
         }
@@ -41,7 +49,7 @@ impl Metric {
     /// What it is counted in.
     pub(crate) fn unit(self) -> &'static str {
         match self {
-            Self::Cpu | Self::P50 | Self::P99 => "µs",
+            Self::Cpu | Self::P50 | Self::P90 | Self::P99 | Self::P999 => "µs",
             Self::Rate => "/s",
             Self::Memory => "KiB",
             Self::Listening => "ms",

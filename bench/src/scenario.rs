@@ -4,6 +4,7 @@ use crate::{load::Load, metric::Metric, rival::Kind};
 
 mod bulk;
 mod connections;
+mod latency;
 mod policies;
 mod requests;
 
@@ -29,6 +30,8 @@ pub(crate) struct Scenario {
 pub(crate) enum Run {
     /// A load goes on for a while: cost and latency of a unit of it.
     Load(Load),
+    /// One tenant asks a hundred times a second while another floods: how long the first one waits.
+    Flood(Load),
 }
 
 /// What control compiles for a scenario.
@@ -36,6 +39,8 @@ pub(crate) enum Run {
 pub(crate) struct Setup {
     /// Authorization policies in force: team i may reach host i.
     pub(crate) policies: usize,
+    /// Whether a second tenant may reach the plain host.
+    pub(crate) flooder: bool,
 }
 
 /// What ours is to reach.
@@ -71,7 +76,13 @@ pub(crate) struct Group {
 }
 
 /// Every scenario, in the order in which they run.
-pub(crate) const GROUPS: &[Group] = &[requests::GROUP, connections::GROUP, bulk::GROUP, policies::GROUP];
+pub(crate) const GROUPS: &[Group] = &[
+    requests::GROUP,
+    latency::GROUP,
+    connections::GROUP,
+    bulk::GROUP,
+    policies::GROUP,
+];
 
 /// Rivals that can do everything that HTTP and passthrough ask for.
 const ALL_RIVALS: &[Kind] = &[Kind::Envoy, Kind::Haproxy, Kind::Nginx];
@@ -80,7 +91,10 @@ const ENVOY: &[Kind] = &[Kind::Envoy];
 
 impl Setup {
     /// The tutorial's gateway.
-    pub(crate) const BASIC: Self = Self { policies: 1 };
+    pub(crate) const BASIC: Self = Self {
+        policies: 1,
+        flooder: false,
+    };
     /// Most of anything in a smoke run.
     const QUICK: usize = 100;
 
@@ -88,6 +102,7 @@ impl Setup {
     pub(crate) fn quick(self) -> Self {
         Self {
             policies: self.policies.min(Self::QUICK),
+            ..self
         }
     }
 }

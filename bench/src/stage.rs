@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -37,6 +38,8 @@ pub(crate) struct Stage {
     pub(crate) ports: Ports,
     /// What clients show.
     pub(crate) caller: Arc<Live<Identity>>,
+    /// What clients of another tenant show, who may reach the same host if the setup says so.
+    pub(crate) flooder: Arc<Live<Identity>>,
     /// What the upstream shows over TLS.
     pub(crate) site: Arc<Live<Identity>>,
 }
@@ -78,6 +81,7 @@ impl Stage {
         let stage = Self {
             ports,
             caller: Arc::new(Live::new(svid("team-0", "test")?)),
+            flooder: Arc::new(Live::new(svid("flood", "test")?)),
             site: Arc::new(Live::new(site)),
             files,
         };
@@ -213,6 +217,9 @@ spec:
             );
         }
         text += &policy("callers", "team-0", &[PLAIN, SECURE], mutual);
+        if setup.flooder {
+            text += &policy("flooder", "flood", &[PLAIN], mutual);
+        }
         text += &policy("tunnels", "", &[], passthrough);
         for team in 1..setup.policies {
             text += &policy(
@@ -265,7 +272,13 @@ fn save(identity: &Identity, directory: &Path, roots: &Roots) -> anyhow::Result<
     Ok(())
 }
 
+/// Ports that the kernel gives to no outgoing connection unless told to (`ip_local_port_range`): a proxy finds its port free again
+/// in each round.
+const PORTS: RangeInclusive<u16> = 10_240..=32_000;
+
 /// A port that is free now. Proxies of a scenario use it one after the other.
 fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    let free = |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
+    let mut tried = std::iter::repeat_with(|| rand::random_range(PORTS)).take(1_000);
+    tried.find(free).context("no port is free")
 }

@@ -1,6 +1,6 @@
 //! HTTP/1.1 by hand: one request after the other, whole responses.
 
-use std::{io, time::Instant};
+use std::io;
 
 use anyhow::{Context as _, ensure};
 use tokio::{
@@ -9,7 +9,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use super::Client;
+use super::{Client, pace::Pace};
 
 /// Bytes read at a time.
 const READ: usize = 64 << 10;
@@ -23,10 +23,10 @@ pub(super) struct Asking {
 
 impl Client {
     /// Requests on one connection.
-    pub(super) async fn http1(&self, host: &'static str, status: u16) -> anyhow::Result<()> {
+    pub(super) async fn http1(&self, host: &'static str, status: u16, mut pace: Pace) -> anyhow::Result<()> {
         let mut asking = Asking::new(self.connect(host).await?, host);
         while self.tally.goes_on() {
-            let began = Instant::now();
+            let began = pace.due().await;
             asking.ask(status).await?;
             self.tally.done(1, began);
         }

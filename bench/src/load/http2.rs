@@ -1,17 +1,15 @@
 //! HTTP/2 with several streams on a connection.
 
-use std::time::Instant;
-
 use anyhow::ensure;
 use bytes::Bytes;
 use h2::{RecvStream, client::SendRequest};
 use http::Request;
 use tokio::task::JoinSet;
 
-use super::Client;
+use super::{Client, pace::Pace};
 
 /// Streams on each connection.
-const STREAMS: usize = 8;
+pub(super) const STREAMS: usize = 8;
 
 /// A connection's sender, and the task that drives it.
 pub(super) struct Connection {
@@ -22,12 +20,12 @@ pub(super) struct Connection {
 
 impl Client {
     /// Requests on the streams of one connection.
-    pub(super) async fn http2(&self, host: &'static str, status: u16) -> anyhow::Result<()> {
+    pub(super) async fn http2(&self, host: &'static str, status: u16, paces: [Pace; STREAMS]) -> anyhow::Result<()> {
         let connection = self.http2_connection(host).await?;
         let mut streams = JoinSet::new();
-        for _ in 0..STREAMS {
+        for pace in paces {
             let (client, sender) = (self.clone(), connection.sender.clone());
-            streams.spawn(async move { client.stream(sender, host, status).await });
+            streams.spawn(async move { client.stream(sender, host, status, pace).await });
         }
         while let Some(ended) = streams.join_next().await {
             ended??;
@@ -50,11 +48,16 @@ impl Client {
         })
     }
 
-    async fn stream(&self, sender: SendRequest<Bytes>, host: &str, status: u16) -> anyhow::Result<()> {
+    async fn stream(
+        &self,
+        mut sender: SendRequest<Bytes>,
+        host: &str,
+        status: u16,
+        mut pace: Pace,
+    ) -> anyhow::Result<()> {
         let uri = format!("https://{host}/");
-        let mut sender = sender;
         while self.tally.goes_on() {
-            let began = Instant::now();
+            let began = pace.due().await;
             let mut body = get(&mut sender, &uri, status).await?;
             while let Some(chunk) = body.data().await {
                 body.flow_control().release_capacity(chunk?.len())?;

@@ -16,7 +16,7 @@ use crate::stage::SECURE;
 impl Client {
     /// Ends without crypto beyond the hello: the upstream's answer to it is all that is waited for.
     pub(super) async fn tunnels(&self) -> anyhow::Result<()> {
-        let hello = hello()?;
+        let hello = hello(SECURE)?;
         let mut answer = [0; 4096];
         while self.tally.goes_on() {
             let began = Instant::now();
@@ -30,10 +30,10 @@ impl Client {
     }
 }
 
-/// A `ClientHello` for the passthrough host.
-fn hello() -> anyhow::Result<Vec<u8>> {
+/// A `ClientHello` for a host.
+pub(super) fn hello(host: &'static str) -> anyhow::Result<Vec<u8>> {
     let config = certs::client_config(None, Arc::new(ServerVerifier::insecure()), Versions::ALL)?;
-    let mut connection = rustls::ClientConnection::new(Arc::new(config), ServerName::try_from(SECURE)?)?;
+    let mut connection = rustls::ClientConnection::new(Arc::new(config), ServerName::try_from(host)?)?;
     let mut hello = Vec::new();
     connection.write_tls(&mut hello)?;
     Ok(hello)

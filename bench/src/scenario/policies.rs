@@ -22,7 +22,10 @@ pub(super) const GROUP: Group = Group {
             name: "policies-1000",
             about: "mTLS HTTP/2 request under 1,000 policies",
             run: REQUESTS,
-            setup: Setup { policies: 1_000 },
+            setup: Setup {
+                policies: 1_000,
+                ..Setup::BASIC
+            },
             rivals: ENVOY,
             targets: &[Target::own(Metric::Cpu, "policies-1", 1.1)],
         },
