@@ -12,7 +12,10 @@ mod time;
 
 use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method,
+    uri::{PathAndQuery, Scheme},
+};
 use mesh::{ClusterName, log::AccessLog};
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -157,7 +160,16 @@ struct HttpKind {
 }
 
 /// A header's first value, if there was one.
-type Kept = Option<HeaderValue>;
+type Kept = Option<Text>;
+
+/// Something of a message's head. A handle to what was received, never a copy of it.
+#[derive(Debug)]
+enum Text {
+    Method(Method),
+    Path(PathAndQuery),
+    Scheme(Scheme),
+    Value(HeaderValue),
+}
 
 /// Facts of the upstream side of a record.
 #[derive(Debug, Default)]
@@ -184,19 +196,48 @@ pub(crate) struct Upstream {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RequestView<'a> {
     /// `:method`.
-    pub(crate) method: &'a str,
+    pub(crate) method: &'a Method,
     /// `:authority`; empty if there is none.
-    pub(crate) authority: &'a str,
-    /// `:path` with query; empty for CONNECT.
-    pub(crate) path: &'a str,
+    pub(crate) authority: &'a HeaderValue,
+    /// `:path` with query. `None`: CONNECT has none.
+    pub(crate) path: Option<&'a PathAndQuery>,
     /// `:scheme`.
-    pub(crate) scheme: &'a str,
+    pub(crate) scheme: &'a Scheme,
     /// The client, which a trusted proxy may have told us; without a port then.
     pub(crate) client: SocketAddr,
     /// `%PROTOCOL%`: `HTTP/1.1`, `HTTP/2`.
     pub(crate) protocol: &'static str,
     /// The rest.
     pub(crate) headers: &'a HeaderMap,
+}
+
+impl RequestView<'_> {
+    fn keep(&self, field: &RequestField) -> Kept {
+        match field {
+            RequestField::Method => Some(Text::Method(self.method.clone())),
+            RequestField::Authority => Some(self.authority)
+                .filter(|authority| !authority.is_empty() && authority.to_str().is_ok())
+                .map(|authority| Text::Value(authority.clone())),
+            // The codecs let a DEL through, which has no place in a line.
+            RequestField::Path => self
+                .path
+                .filter(|path| !path.as_str().contains('\x7f'))
+                .map(|path| Text::Path(path.clone())),
+            RequestField::Scheme => Some(Text::Scheme(self.scheme.clone())),
+            RequestField::Header(name) => self.headers.get(name).cloned().map(Text::Value),
+        }
+    }
+}
+
+impl Text {
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Method(method) => method.as_str().as_bytes(),
+            Self::Path(path) => path.as_str().as_bytes(),
+            Self::Scheme(scheme) => scheme.as_str().as_bytes(),
+            Self::Value(value) => value.as_bytes(),
+        }
+    }
 }
 
 impl Upstream {
@@ -269,15 +310,9 @@ impl AccessRecord {
         let Kind::Http(http) = &mut self.kind else { return };
         http.protocol = view.protocol;
         self.remote = view.client;
-        let text = |value: &str| (!value.is_empty()).then(|| HeaderValue::from_str(value).ok()).flatten();
-        let value = |field: &RequestField| match field {
-            RequestField::Method => text(view.method),
-            RequestField::Authority => text(view.authority),
-            RequestField::Path => text(view.path),
-            RequestField::Scheme => text(view.scheme),
-            RequestField::Header(name) => view.headers.get(name).cloned(),
-        };
-        http.request = self.loggers.plan.request.iter().map(value).collect();
+        http.request.clear();
+        let plan = self.loggers.plan.request.iter();
+        http.request.extend(plan.map(|field| view.keep(field)));
     }
 
     /// Keeps what the formats print of the response, upstream's or ours, as the client gets it.
@@ -352,11 +387,13 @@ impl Drop for AccessRecord {
 }
 
 fn keep<C: FromIterator<Kept>>(names: &[HeaderName], headers: &HeaderMap) -> C {
-    names.iter().map(|name| headers.get(name).cloned()).collect()
+    let keep = |name| headers.get(name).cloned().map(Text::Value);
+    names.iter().map(keep).collect()
 }
 
 fn grpc_status(headers: &HeaderMap) -> Option<u32> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+    const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
 }
 
 impl Plan {

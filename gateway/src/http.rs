@@ -4,6 +4,7 @@
 //! request would go; every request leaves exactly one record, however it ends.
 
 pub(crate) mod body;
+mod cork;
 mod forward;
 mod forwarded;
 mod guard;
@@ -175,15 +176,25 @@ async fn answer(
         trail.request_is_whole();
     }
     let sanitized = context.session.misread().and_then(|()| head.sanitize(&context.edge()));
-    trail.request(&head);
     if let Err(refusal) = sanitized {
+        trail.request(&head);
         return refuse_head(refusal, trail, *client, &context.chain.settings);
     }
-    let resolved = context.resolve(&head, trail);
-    let route = resolved.as_ref().map(|resolved| &resolved.route.action);
-    upgrade::check(&head, &context.chain.settings, route)?;
-    context.authorize(&head, trail)?;
-    let resolved = resolved.ok_or(ProxyError::NoRoute)?;
+    let decided = context.decide(&head, trail);
+    if !matches!(
+        &decided,
+        Ok(Resolved {
+            route: Route {
+                action: RouteAction::Forward(_),
+                ..
+            },
+            ..
+        })
+    ) {
+        // Forwarding records the request once the route's changes are made.
+        trail.request(&head);
+    }
+    let resolved = decided?;
     match &resolved.route.action {
         RouteAction::Redirect(to) => {
             let redirect = rewrite::redirect(&head, to).ok_or(ProxyError::Request(BadRequest::Path))?;
@@ -216,8 +227,17 @@ impl<'a> Context<'a> {
             settings: &self.chain.settings,
             conn: &self.session.conn,
             rng: &self.session.worker.rng,
-            client_cert: &self.session.client_cert,
+            peer: &self.session.peer,
         }
+    }
+
+    /// Where the request goes, if it may.
+    fn decide(&self, head: &Head, trail: &mut Trail) -> Result<Resolved<'_>, ProxyError> {
+        let resolved = self.resolve(head, trail);
+        let route = resolved.as_ref().map(|resolved| &resolved.route.action);
+        upgrade::check(head, &self.chain.settings, route)?;
+        self.authorize(head, trail)?;
+        resolved.ok_or(ProxyError::NoRoute)
     }
 
     /// Finds the route before anything is decided, so that a denied request's record says where it would have gone.

@@ -19,6 +19,7 @@ mod gateway;
 mod http;
 mod limits;
 mod listener;
+mod map;
 pub mod network;
 mod publish;
 mod settings;

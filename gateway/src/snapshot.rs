@@ -22,6 +22,7 @@ use crate::{
     access_log::Loggers,
     authz::Engine,
     http::{HttpChain, RouteTable},
+    map::Map,
     sniff::Inspected,
     tcp::TcpChain,
     tls::accept::Acceptor,
@@ -43,10 +44,10 @@ pub(crate) struct Snapshot {
     listeners: BTreeMap<ListenerName, Arc<Listener>>,
     /// By address, and whether they have a socket of their own.
     by_address: HashMap<(SocketAddr, bool), Arc<Listener>>,
-    chains: HashMap<ChainId, Arc<Chain>>,
-    clusters: HashMap<ClusterName, Arc<Cluster>>,
+    chains: Map<ChainId, Arc<Chain>>,
+    clusters: Map<ClusterName, Arc<Cluster>>,
     /// By name and source: the same name from two sources is two route configurations.
-    routes: HashMap<RoutesKey, Routes>,
+    routes: Map<RoutesKey, Routes>,
 }
 
 /// A listener.

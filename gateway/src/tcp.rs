@@ -108,7 +108,7 @@ impl Session {
         let snapshot = self.worker.shared.snapshot.load();
         let cluster = snapshot.cluster(name).ok_or(ProxyError::ClusterNotFound)?;
         record.upstream.cluster = Some(cluster.name().clone());
-        record.upstream.alt_stat_name = cluster.settings().alt_stat_name.as_deref().map(Into::into);
+        record.upstream.alt_stat_name = cluster.alt_stat_name().cloned();
         Ok(cluster.clone())
     }
 

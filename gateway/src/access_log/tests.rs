@@ -74,10 +74,10 @@ async fn request(loggers: Arc<Loggers>) -> AccessRecord {
     let started = connection.started;
     let mut record = AccessRecord::http(loggers, connection, started, "HTTP/2");
     record.request(&RequestView {
-        method: "HEAD",
-        authority: "example.com",
-        path: "/?q=%20",
-        scheme: "https",
+        method: &Method::HEAD,
+        authority: &HeaderValue::from_static("example.com"),
+        path: Some(&PathAndQuery::from_static("/?q=%20")),
+        scheme: &Scheme::HTTPS,
         client: address("10.1.0.17:44404"),
         protocol: "HTTP/2",
         headers: &headers(&[

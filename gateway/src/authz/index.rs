@@ -4,7 +4,7 @@
 //! that every request looks into. A request looks into a number of buckets that depends on itself only: the namespaces of its
 //! identity times the dots in its host.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use mesh::{
     PolicyName,
@@ -12,6 +12,7 @@ use mesh::{
 };
 
 use super::keys::{self, HostKey, Keys, MAX_SUFFIX};
+use crate::map::Map;
 
 /// The policies of one action.
 #[derive(Debug)]
@@ -19,11 +20,11 @@ pub(super) struct Index {
     action: RbacAction,
     /// In byte order of their names.
     policies: Vec<(PolicyName, Policy)>,
-    namespaces: HashMap<Box<str>, Id>,
-    hosts: HashMap<Box<str>, Id>,
-    suffixes: HashMap<Box<str>, Id>,
+    namespaces: Map<Box<str>, Id>,
+    hosts: Map<Box<str>, Id>,
+    suffixes: Map<Box<str>, Id>,
     /// Positions in `policies`, ascending.
-    buckets: HashMap<(Id, Id), Vec<Position>>,
+    buckets: Map<(Id, Id), Vec<Position>>,
 }
 
 /// A namespace, host or suffix that some policy names.
@@ -40,10 +41,10 @@ impl Index {
         let mut index = Self {
             action: rbac.action,
             policies: Vec::with_capacity(rbac.policies.len()),
-            namespaces: HashMap::new(),
-            hosts: HashMap::new(),
-            suffixes: HashMap::new(),
-            buckets: HashMap::new(),
+            namespaces: Map::default(),
+            hosts: Map::default(),
+            suffixes: Map::default(),
+            buckets: Map::default(),
         };
         index.insert_all(&rbac.policies);
         index
@@ -168,7 +169,7 @@ fn suffixes(authority: &str) -> impl Iterator<Item = &str> {
     dots.filter(move |dot| *dot >= first).map(|dot| &authority[dot..])
 }
 
-fn intern(table: &mut HashMap<Box<str>, Id>, name: String) -> Id {
+fn intern(table: &mut Map<Box<str>, Id>, name: String) -> Id {
     let next = next_id(table.len());
     *table.entry(name.into()).or_insert(next)
 }

@@ -3,7 +3,7 @@
 //! Everything here is a *necessary* condition. When in doubt the answer is "no condition known", which costs time but never
 //! changes a decision. The same functions give the keys of a policy's literals and of a request, so the two cannot disagree.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use mesh::{
     authz::{Permission, Principal},
@@ -34,12 +34,17 @@ pub(super) const MAX_SUFFIX: usize = 255;
 
 /// The part of an authority before its port, in lower case: up to the bracket that closes one at the very beginning, else up
 /// to the first colon. Total, so that an authority that is not one has a host too.
-pub(super) fn host(authority: &str) -> String {
+pub(super) fn host(authority: &str) -> Cow<'_, str> {
     let end = match authority.find(']') {
         Some(bracket) if authority.starts_with('[') => bracket + 1,
         _ => authority.find(':').unwrap_or(authority.len()),
     };
-    authority[..end].to_ascii_lowercase()
+    let host = &authority[..end];
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        host.to_ascii_lowercase().into()
+    } else {
+        host.into()
+    }
 }
 
 /// What a SPIFFE-like URI says after `/ns/`. One for every identity Istio makes; odd URIs may give several.
@@ -148,10 +153,10 @@ fn of_header(matcher: &HeaderMatcher) -> Keys<HostKey> {
 
 fn authority_key(pattern: &StringPattern) -> Option<HostKey> {
     match pattern {
-        StringPattern::Exact(text) => Some(HostKey::Exact(host(text))),
+        StringPattern::Exact(text) => Some(HostKey::Exact(host(text).into_owned())),
         // `example.com:*`: the host ends at that colon, whatever follows.
         StringPattern::Prefix(text) => {
-            (text.contains(':') && !text.starts_with('[')).then(|| HostKey::Exact(host(text)))
+            (text.contains(':') && !text.starts_with('[')).then(|| HostKey::Exact(host(text).into_owned()))
         }
         StringPattern::Suffix(text) => {
             (text.starts_with('.') && text.len() <= MAX_SUFFIX).then(|| HostKey::Suffix(text.to_ascii_lowercase()))

@@ -83,10 +83,13 @@ pub(super) async fn forward(
     switch: Option<OnUpgrade>,
     trail: &mut Trail,
 ) -> Result<Answer, ProxyError> {
-    let cluster = resolved.cluster.and_then(|name| context.snapshot.cluster(name));
-    let cluster = cluster.ok_or(ProxyError::ClusterNotFound)?;
+    let Some(cluster) = resolved.cluster.and_then(|name| context.snapshot.cluster(name)) else {
+        trail.request(&head);
+        return Err(ProxyError::ClusterNotFound);
+    };
     let idle = Timers::idle(to, &context.chain.settings.timeouts);
     if to.terminate_connect {
+        trail.request(&head);
         let terms = Terms { asked: head, idle };
         return upgrade::terminate_connect(context, cluster, terms, switch, trail).await;
     }
@@ -94,8 +97,9 @@ pub(super) async fn forward(
         asked: head.clone(),
         idle,
     });
-    rewrite::request(&mut head, resolved.route, to)?;
+    let rewritten = rewrite::request(&mut head, resolved.route, to);
     trail.request(&head);
+    rewritten?;
     let http2 = speaks_http2(cluster, &head);
     if terms.is_some() && http2 {
         return Err(ProxyError::Request(BadRequest::Upgrade));

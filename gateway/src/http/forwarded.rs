@@ -4,7 +4,7 @@
 //! so, and we have no way to configure it: every request is external.
 
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     fmt::Write,
     net::{IpAddr, SocketAddr},
 };
@@ -26,13 +26,17 @@ pub(crate) struct Edge<'a> {
     pub(crate) settings: &'a Http,
     pub(crate) conn: &'a Connection,
     pub(crate) rng: &'a RefCell<SmallRng>,
-    /// The description of the peer, which is the same for all requests of a connection.
-    pub(crate) client_cert: &'a PeerDescription,
+    /// What is said of the peer.
+    pub(crate) peer: &'a PeerDescription,
 }
 
-/// The element of `x-forwarded-client-cert` that describes the peer, made when it is first needed.
+/// What is the same for all requests of a connection, made when it is first needed.
 #[derive(Debug, Default)]
-pub(crate) struct PeerDescription(RefCell<Option<(ClientCertDetails, HeaderValue)>>);
+pub(crate) struct PeerDescription {
+    /// The element of `x-forwarded-client-cert`.
+    certificate: RefCell<Option<(ClientCertDetails, HeaderValue)>>,
+    address: OnceCell<Option<HeaderValue>>,
+}
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -98,25 +102,32 @@ fn client_address(head: &mut Head, edge: &Edge<'_>) {
         head.client = SocketAddr::new(told, 0);
     }
     if is_edge {
-        append_forwarded_for(&mut head.headers, peer);
-        if let Ok(address) = HeaderValue::from_str(&head.client.ip().to_string()) {
-            head.headers.insert(EXTERNAL_ADDRESS, address);
+        let address = edge.peer.address(peer);
+        append_forwarded_for(&mut head.headers, peer, address);
+        let client = head.client.ip();
+        if let Some(client) = if client == peer { address.cloned() } else { text(client) } {
+            head.headers.insert(EXTERNAL_ADDRESS, client);
         }
     }
 }
 
-/// The `count`-th address from the right of `x-forwarded-for`. `None` for zero.
-fn forwarded_hop(headers: &HeaderMap, count: usize) -> Option<IpAddr> {
-    let list = joined(headers, FORWARDED_FOR.as_str())?;
-    list.rsplit(',').nth(count.checked_sub(1)?)?.trim().parse().ok()
+fn text(address: IpAddr) -> Option<HeaderValue> {
+    HeaderValue::from_str(&address.to_string()).ok()
 }
 
-fn append_forwarded_for(headers: &mut HeaderMap, peer: IpAddr) {
+/// The `count`-th address from the right of `x-forwarded-for`. `None` for zero.
+fn forwarded_hop(headers: &HeaderMap, count: usize) -> Option<IpAddr> {
+    let from_right = count.checked_sub(1)?;
+    let list = joined(headers, FORWARDED_FOR.as_str())?;
+    list.rsplit(',').nth(from_right)?.trim().parse().ok()
+}
+
+fn append_forwarded_for(headers: &mut HeaderMap, peer: IpAddr, address: Option<&HeaderValue>) {
     let list = match joined(headers, FORWARDED_FOR.as_str()) {
-        Some(list) if !list.is_empty() => format!("{list},{peer}"),
-        _ => peer.to_string(),
+        Some(list) if !list.is_empty() => HeaderValue::from_str(&format!("{list},{peer}")).ok(),
+        _ => address.cloned(),
     };
-    if let Ok(list) = HeaderValue::from_str(&list) {
+    if let Some(list) = list {
         headers.insert(FORWARDED_FOR, list);
     }
 }
@@ -158,14 +169,14 @@ fn client_certificate(headers: &mut HeaderMap, edge: &Edge<'_>) {
         ForwardClientCert::AlwaysForwardOnly => {}
         ForwardClientCert::ForwardOnly if mtls => {}
         ForwardClientCert::AppendForward(details) if mtls => {
-            if let Some(value) = edge.client_cert.of(edge.conn, details) {
+            if let Some(value) = edge.peer.certificate(edge.conn, details) {
                 headers.append(FORWARDED_CLIENT_CERT, value);
                 lines::join(headers, &FORWARDED_CLIENT_CERT);
             }
         }
         ForwardClientCert::SanitizeSet(details) if mtls => {
             headers.remove(FORWARDED_CLIENT_CERT);
-            if let Some(value) = edge.client_cert.of(edge.conn, details) {
+            if let Some(value) = edge.peer.certificate(edge.conn, details) {
                 headers.insert(FORWARDED_CLIENT_CERT, value);
             }
         }
@@ -179,9 +190,14 @@ fn client_certificate(headers: &mut HeaderMap, edge: &Edge<'_>) {
 }
 
 impl PeerDescription {
+    /// The peer's address as a header's value.
+    fn address(&self, peer: IpAddr) -> Option<&HeaderValue> {
+        self.address.get_or_init(|| text(peer)).as_ref()
+    }
+
     /// The element with these details. `None`: the peer showed no certificate.
-    fn of(&self, conn: &Connection, details: ClientCertDetails) -> Option<HeaderValue> {
-        let mut made = self.0.borrow_mut();
+    fn certificate(&self, conn: &Connection, details: ClientCertDetails) -> Option<HeaderValue> {
+        let mut made = self.certificate.borrow_mut();
         match &*made {
             Some((of, value)) if *of == details => Some(value.clone()),
             _ => {
@@ -287,7 +303,7 @@ mod tests {
             ..plain()
         };
         let described = PeerDescription::default();
-        let value = described.of(&conn, ALL).unwrap();
+        let value = described.certificate(&conn, ALL).unwrap();
         let parts: Vec<_> = value.to_str().unwrap().split(';').collect();
         assert_eq!(parts[0], "By=spiffe://td/ns/istio-egress/sa/gateway");
         assert_eq!(parts[1], format!("Hash={}", peer.fingerprint()));
@@ -296,7 +312,7 @@ mod tests {
             parts[3..],
             ["Subject=\"\"", "URI=spiffe://td/ns/team-x/sa/test", "DNS=a.test"]
         );
-        let brief = described.of(&conn, ClientCertDetails::default()).unwrap();
+        let brief = described.certificate(&conn, ClientCertDetails::default()).unwrap();
         assert_eq!(brief.to_str().unwrap().split(';').count(), 2);
     }
 }

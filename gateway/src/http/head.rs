@@ -195,10 +195,10 @@ impl Head {
     /// What the access log sees.
     pub(crate) fn view(&self) -> RequestView<'_> {
         RequestView {
-            method: self.method.as_str(),
-            authority: self.authority(),
-            path: self.path_and_query(),
-            scheme: self.scheme.as_str(),
+            method: &self.method,
+            authority: &self.authority,
+            path: self.target.as_ref(),
+            scheme: &self.scheme,
             client: self.client,
             protocol: protocol(self.version),
             headers: &self.headers,

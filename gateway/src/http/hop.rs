@@ -13,9 +13,15 @@ use crate::error::BadRequest;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Upgrade(pub(crate) HeaderValue, HeaderValue);
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+/// Those that are dropped whatever they say.
+const ONE_HOP: [HeaderName; 6] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("http2-settings"),
+];
 /// A token that is a wish we may ignore (RFC 9110 section 7.8) and Envoy does: the request is served as it is.
 const H2C: &str = "h2c";
 /// Elements of `connection` that are too many.
@@ -24,20 +30,17 @@ const NOMINATED: usize = 10;
 /// Removes what belongs to the hop a message came over, `te` reduced to `trailers`. Returns the protocol that the sender
 /// wants to switch to.
 pub(crate) fn strip(headers: &mut HeaderMap, version: Version) -> Option<Upgrade> {
+    // Most messages have none of them, and one pass over the names is cheaper than a look-up of each.
+    if !headers.keys().any(is_of_one_hop) {
+        return None;
+    }
     let upgrade = if version < Version::HTTP_2 {
         wanted_upgrade(headers)
     } else {
         None
     };
     remove_nominated(headers);
-    for name in [
-        CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        TRANSFER_ENCODING,
-        UPGRADE,
-        HTTP2_SETTINGS,
-    ] {
+    for name in &ONE_HOP {
         headers.remove(name);
     }
     if headers.contains_key(TE) {
@@ -51,6 +54,10 @@ pub(crate) fn strip(headers: &mut HeaderMap, version: Version) -> Option<Upgrade
         }
     }
     upgrade
+}
+
+fn is_of_one_hop(name: &HeaderName) -> bool {
+    *name == TE || ONE_HOP.contains(name)
 }
 
 /// Refuses a `connection` that names more headers than an honest client would, or one whose removal would hide where the

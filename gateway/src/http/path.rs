@@ -36,6 +36,9 @@ impl PathRules {
     /// Normalises a path; the query stays as it is.
     pub(crate) fn apply(self, target: &str) -> Result<Normalized, PathError> {
         let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+        if is_plain(path) {
+            return Ok(Normalized::Unchanged);
+        }
         let unescaped = self.unescape_slashes(path)?;
         let redirect = unescaped.is_some() && self.escaped_slashes == EscapedSlashes::UnescapeAndRedirect;
         let path = unescaped.as_deref().unwrap_or(path);
@@ -98,6 +101,19 @@ impl PathRules {
         }
         if self.merge_slashes { merge(&out) } else { out }
     }
+}
+
+/// Whether no rule could have anything to do: no escapes, no dots or slashes behind a slash, nothing odd. Most paths are such,
+/// and one look at each byte tells.
+fn is_plain(path: &str) -> bool {
+    let mut behind_slash = false;
+    path.bytes().all(|byte| {
+        let is_plain = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'_' | b'~')
+            || (matches!(byte, b'.' | b'/') && !behind_slash);
+        behind_slash = byte == b'/';
+        is_plain
+    })
 }
 
 /// Servers that know path parameters (RFC 3986 section 3.3) take `..;a` for `..`, and so do we.

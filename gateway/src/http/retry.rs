@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use mesh::route::{RetryOn, RetryPolicy};
 use rand::{Rng, RngExt};
 
@@ -27,6 +27,7 @@ pub(crate) enum Decision {
     Exhausted,
 }
 
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// Envoy's first interval, of which a random part is waited.
 const FIRST_DELAY: Duration = Duration::from_millis(25);
 /// Envoy's longest: ten times the first.
@@ -91,7 +92,7 @@ impl<'a> Retries<'a> {
         };
         let code = status.as_u16();
         let grpc = headers
-            .get("grpc-status")
+            .get(GRPC_STATUS)
             .and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
         let wanted = |condition: RetryOn| match condition {
             RetryOn::ServerError => status.is_server_error(),

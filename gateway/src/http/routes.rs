@@ -3,7 +3,7 @@
 //! The cost of finding a virtual host does not depend on how many there are: an exact name is one hash look-up, a wildcard at
 //! most one per distinct length of the configured suffixes. Within a virtual host the first route that matches is taken.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method, uri::Scheme};
 use mesh::{
@@ -16,13 +16,14 @@ use super::{
     head::{Head, without_port},
     rewrite,
 };
+use crate::map::Map;
 
 /// A route configuration, compiled.
 #[derive(Debug)]
 pub(crate) struct RouteTable {
     virtual_hosts: Vec<VirtualHost>,
-    exact: HashMap<Box<str>, usize>,
-    suffixes: HashMap<Box<str>, usize>,
+    exact: Map<Box<str>, usize>,
+    suffixes: Map<Box<str>, usize>,
     /// Distinct lengths of `suffixes`, longest first.
     suffix_lengths: Vec<usize>,
     any: Option<usize>,
@@ -85,8 +86,8 @@ impl RouteTable {
     pub(crate) fn build(config: &model::RouteConfig) -> Result<Self, String> {
         let mut table = Self {
             virtual_hosts: Vec::with_capacity(config.virtual_hosts.len()),
-            exact: HashMap::new(),
-            suffixes: HashMap::new(),
+            exact: Map::default(),
+            suffixes: Map::default(),
             suffix_lengths: Vec::new(),
             any: None,
             ignore_port: config.ignore_port_in_host_matching,

@@ -1,6 +1,15 @@
 //! Serves the HTTP of one connection: which version it is, hyper's settings, and how the connection ends.
 
-use std::{cell::Cell, convert::Infallible, future::Future, pin::Pin, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    future::{Future, poll_fn},
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task,
+    time::Duration,
+};
 
 use http::{HeaderName, Request, Response, Version};
 use hyper::{
@@ -18,6 +27,7 @@ use tokio::{
 use super::{
     Context, HttpChain,
     body::ResponseBody,
+    cork::cork,
     forwarded::PeerDescription,
     guard::{Guarded, Status},
     head::{Head, Refusal},
@@ -40,7 +50,7 @@ pub(crate) struct Session {
     pub(super) conn: Arc<Connection>,
     /// The chain as it was when the connection was accepted.
     pub(super) chain: Arc<HttpChain>,
-    pub(super) client_cert: PeerDescription,
+    pub(super) peer: PeerDescription,
     /// What the guard saw. `None`: HTTP/2.
     guard: Option<Arc<Status>>,
     /// Requests so far.
@@ -102,8 +112,13 @@ async fn serve_http1(session: &Rc<Session>, io: Guarded<Replay<Downstream>>) {
         .timer(TokioTimer::new())
         // The guard and the connection's own idle timeout bound the wait for a head.
         .header_read_timeout(None)
-        .max_headers(limits::header_count(settings) + 1)
         .max_buf_size(headers + limits::HTTP1_BUFFER);
+    // The guard counts lines of a head. hyper, told a number, clears a table of that length for each, so that it is left at its own
+    // where that will do.
+    let lines = limits::header_count(settings);
+    if lines > limits::HEADERS {
+        builder.max_headers(lines);
+    }
     let serving = session.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let session = serving.clone();
@@ -122,7 +137,7 @@ async fn serve_http1(session: &Rc<Session>, io: Guarded<Replay<Downstream>>) {
     });
     let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
     let ended = session
-        .run(connection, |connection| connection.graceful_shutdown())
+        .run(connection, |connection| connection.graceful_shutdown(), |_| ())
         .await;
     if let Err(error) = ended
         && error.is_parse()
@@ -151,11 +166,17 @@ async fn serve_http2(session: &Rc<Session>, io: Replay<Downstream>) {
     let serving = session.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let request = Unserved::new(&serving, request);
-        async move { Ok::<_, Infallible>(request.serve().await) }
+        // hyper and the runtime move what serves a stream several times before it runs, and once after: a box keeps that short.
+        Box::pin(async move { Ok::<_, Infallible>(request.serve().await) })
     });
+    let (io, cork) = cork(io);
     let connection = builder.serve_connection(TokioIo::new(io), service);
     let ended = session
-        .run(connection, |connection| connection.graceful_shutdown())
+        .run(
+            connection,
+            |connection| connection.graceful_shutdown(),
+            |cx| cork.release(cx),
+        )
         .await;
     if ended.is_err_and(|error| is_protocol_error(&error)) {
         session.record_violation(Version::HTTP_2, &ProxyError::Request(BadRequest::Http2));
@@ -214,7 +235,7 @@ impl Session {
             worker,
             conn,
             chain,
-            client_cert: PeerDescription::default(),
+            peer: PeerDescription::default(),
             guard,
             requests: Cell::new(0),
             active: Cell::new(0),
@@ -225,22 +246,32 @@ impl Session {
     }
 
     /// Drives a connection to its end; begins that end when the worker drains, when nothing was asked for too long, or when
-    /// the connection is as old as it may get.
-    async fn run<C>(&self, connection: C, shut_down: impl Fn(Pin<&mut C>)) -> C::Output
+    /// the connection is as old as it may get. `polled` is called whenever the connection was.
+    async fn run<C>(
+        &self,
+        connection: C,
+        shut_down: impl Fn(Pin<&mut C>),
+        polled: impl Fn(&mut task::Context<'_>),
+    ) -> C::Output
     where
         C: Future,
     {
         let mut connection = std::pin::pin!(connection);
+        let poll = |connection: &mut Pin<&mut C>, cx: &mut task::Context<'_>| {
+            let ended = connection.as_mut().poll(cx);
+            polled(cx);
+            ended
+        };
         let ended = tokio::select! {
             biased;
-            ended = &mut connection => Some(ended),
+            ended = poll_fn(|cx| poll(&mut connection, cx)) => Some(ended),
             () = self.should_end() => None,
         };
         let ended = match ended {
             Some(ended) => ended,
             None => {
                 shut_down(connection.as_mut());
-                connection.await
+                poll_fn(|cx| poll(&mut connection, cx)).await
             }
         };
         self.closed.set(true);
@@ -295,9 +326,12 @@ impl Session {
 
     /// A request ended.
     pub(super) fn end(&self) {
-        self.active.set(self.active.get() - 1);
-        self.idle_since.set(Instant::now());
-        self.changed.notify_one();
+        let active = self.active.get() - 1;
+        self.active.set(active);
+        if active == 0 {
+            self.idle_since.set(Instant::now());
+            self.changed.notify_one();
+        }
     }
 
     /// A request has its response, which does or does not end HTTP on the connection.

@@ -25,7 +25,8 @@ use crate::{
 
 /// A record that knows how its request ends.
 pub(crate) struct Trail {
-    record: AccessRecord,
+    /// Boxed, since a trail moves with the request, and then with the response.
+    record: Box<AccessRecord>,
     session: Rc<Session>,
     upload: Option<Rc<Upload>>,
     settled: bool,
@@ -37,12 +38,12 @@ impl Trail {
         let session = context.session.clone();
         session.begin();
         Self {
-            record: AccessRecord::http(
+            record: Box::new(AccessRecord::http(
                 context.chain.logs.clone(),
                 session.conn.clone(),
                 Moment::now(),
                 protocol(version),
-            ),
+            )),
             session,
             upload: None,
             settled: false,
@@ -67,7 +68,7 @@ impl Trail {
         self.record.route.clone_from(&route.name);
         if let Some(cluster) = cluster {
             self.record.upstream.cluster = Some(cluster.name().clone());
-            self.record.upstream.alt_stat_name = cluster.settings().alt_stat_name.as_deref().map(Arc::from);
+            self.record.upstream.alt_stat_name = cluster.alt_stat_name().cloned();
         }
     }
 

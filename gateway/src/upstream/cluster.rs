@@ -32,6 +32,7 @@ pub(crate) struct Cluster {
     tls: Option<Connector>,
     hosts: Arc<HostSet>,
     breakers: Breakers,
+    alt_stat_name: Option<Arc<str>>,
     /// Ends the lookups when the cluster is no longer used.
     discovery_task: Option<Background>,
 }
@@ -72,6 +73,7 @@ impl Cluster {
             tls,
             hosts: Arc::new(HostSet::new(settings.name.clone())),
             breakers: Breakers::new(settings.circuit_breakers),
+            alt_stat_name: settings.alt_stat_name.as_deref().map(Arc::from),
             discovery_task: None,
         };
         cluster.discovery_task = cluster.discover(endpoints, with)?;
@@ -104,6 +106,11 @@ impl Cluster {
     /// Its name.
     pub(crate) fn name(&self) -> &ClusterName {
         &self.settings.name
+    }
+
+    /// Its name in logs, where that is another.
+    pub(crate) fn alt_stat_name(&self) -> Option<&Arc<str>> {
+        self.alt_stat_name.as_ref()
     }
 
     /// How it is configured.

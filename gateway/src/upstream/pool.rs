@@ -11,21 +11,20 @@ mod lease;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
 };
 
 use super::{balance::Host, cluster::Cluster, connect::Purpose};
-use crate::{drain::Drain, error::ProxyError, limits, network::Network};
+use crate::{drain::Drain, error::ProxyError, limits, map::Map, network::Network};
 use host::HostPool;
 pub(crate) use host::LocalExecutor;
 pub(crate) use lease::{Lease, SendError};
 
 /// All pools of a worker.
 pub(crate) struct Pools {
-    hosts: Rc<RefCell<HashMap<Key, Rc<HostPool>>>>,
+    hosts: Rc<RefCell<Map<Key, Rc<HostPool>>>>,
     drain: Drain,
     sweeping: Cell<bool>,
 }

@@ -16,7 +16,7 @@ fn accept(request: http::request::Builder, settings: &Http) -> Result<Head, Stri
         settings,
         conn: &conn,
         rng: &RefCell::new(SmallRng::seed_from_u64(1)),
-        client_cert: &forwarded::PeerDescription::default(),
+        peer: &forwarded::PeerDescription::default(),
     };
     match head.sanitize(&edge) {
         Ok(()) => Ok(head),

@@ -326,9 +326,9 @@ impl Drop for Open {
 
 async fn http1(connected: Connected, open: Open, drain: &Drain) -> Result<Http1, ConnectError> {
     let mut builder = http1::Builder::new();
+    // hyper takes `limits::HEADERS` lines of a head if it is not told a number; told one, it clears a table of that length for each.
     builder
         .max_buf_size(limits::HTTP1_BUFFER)
-        .max_headers(limits::HEADERS)
         // RFC 9112 section 5.2: a folded header of a response becomes one line again.
         .allow_obsolete_multiline_headers_in_responses(true);
     let (sender, connection) = builder
