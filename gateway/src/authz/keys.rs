@@ -49,16 +49,10 @@ pub(super) fn host(authority: &str) -> Cow<'_, str> {
 
 /// What a SPIFFE-like URI says after `/ns/`. One for every identity Istio makes; odd URIs may give several.
 pub(super) fn namespaces(text: &str) -> impl Iterator<Item = &str> {
-    let mut segments = text.split('/').skip(1).peekable();
-    std::iter::from_fn(move || {
-        loop {
-            let segment = segments.next()?;
-            let next = *segments.peek()?;
-            if segment == "ns" {
-                return Some(next);
-            }
-        }
-    })
+    const NS: &[u8] = b"/ns/";
+    let found = text.as_bytes().windows(NS.len()).enumerate();
+    let starts = found.filter_map(|(at, window)| (window == NS).then_some(at + NS.len()));
+    starts.map(|start| text[start..].split('/').next().unwrap_or_default())
 }
 
 /// The namespaces in a literal part of a URI: only what stands between slashes is a whole segment.

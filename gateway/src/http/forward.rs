@@ -91,7 +91,7 @@ pub(super) async fn forward(
     if to.terminate_connect {
         trail.request(&head);
         let terms = Terms { asked: head, idle };
-        return upgrade::terminate_connect(context, cluster, terms, switch, trail).await;
+        return Box::pin(upgrade::terminate_connect(context, cluster, terms, switch, trail)).await;
     }
     let terms = head.upgrade.is_some().then(|| Terms {
         asked: head.clone(),
@@ -154,7 +154,7 @@ impl<'a> Exchange<'a> {
                         return outcome;
                     }
                     outcome.into_iter().for_each(|attempt| self.leave(attempt));
-                    self.pause(delay).await?;
+                    Box::pin(self.pause(delay)).await?;
                 }
                 Decision::Exhausted => {
                     trail.flag(Flag::Urx);

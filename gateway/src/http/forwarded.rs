@@ -118,12 +118,12 @@ fn text(address: IpAddr) -> Option<HeaderValue> {
 /// The `count`-th address from the right of `x-forwarded-for`. `None` for zero.
 fn forwarded_hop(headers: &HeaderMap, count: usize) -> Option<IpAddr> {
     let from_right = count.checked_sub(1)?;
-    let list = joined(headers, FORWARDED_FOR.as_str())?;
+    let list = joined(headers, &FORWARDED_FOR)?;
     list.rsplit(',').nth(from_right)?.trim().parse().ok()
 }
 
 fn append_forwarded_for(headers: &mut HeaderMap, peer: IpAddr, address: Option<&HeaderValue>) {
-    let list = match joined(headers, FORWARDED_FOR.as_str()) {
+    let list = match joined(headers, &FORWARDED_FOR) {
         Some(list) if !list.is_empty() => HeaderValue::from_str(&format!("{list},{peer}")).ok(),
         _ => address.cloned(),
     };

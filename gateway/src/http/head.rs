@@ -235,7 +235,7 @@ fn is_pseudo(name: &str) -> bool {
 }
 
 /// All lines of a header as one text.
-pub(crate) fn joined<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, str>> {
+pub(crate) fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, str>> {
     let mut lines = headers
         .get_all(name)
         .iter()
@@ -315,7 +315,7 @@ fn authority(uri: &Uri, version: Version, headers: &mut HeaderMap) -> Result<Hea
             HeaderValue::from_str(host).map_err(|_| BadRequest::Authority)?
         }
         None if headers.get_all(HOST).iter().nth(1).is_some() => {
-            let text = joined(headers, HOST.as_str()).unwrap_or_default().into_owned();
+            let text = joined(headers, &HOST).unwrap_or_default().into_owned();
             headers.remove(HOST);
             HeaderValue::from_str(&text).map_err(|_| BadRequest::Authority)?
         }

@@ -71,7 +71,11 @@ impl Pools {
             .ok_or(ProxyError::Overflow)?;
         let flight = target.host.begin();
         let pool = self.pool(target);
-        let (connection, reused) = pool.connection(network, target, &self.drain).await?;
+        let (connection, reused) = match pool.reuse(target.http2) {
+            Some(connection) => (connection, true),
+            // Boxed, for making a connection takes far more state than most requests need.
+            None => Box::pin(pool.connection(network, target, &self.drain)).await?,
+        };
         Ok(Lease::new(connection, reused, pool, request, flight))
     }
 

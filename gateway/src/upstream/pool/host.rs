@@ -121,16 +121,13 @@ impl HostPool {
         }
     }
 
-    /// A connection, and whether it was used before.
+    /// A connection where there is none to [reuse](Self::reuse), and whether it was used before.
     pub(super) async fn connection(
         self: &Rc<Self>,
         network: &Arc<dyn Network>,
         target: &Target<'_>,
         drain: &Drain,
     ) -> Result<(Connection, bool), ProxyError> {
-        if let Some(connection) = self.reuse(target.http2) {
-            return Ok((connection, true));
-        }
         let breakers = target.cluster.breakers();
         let _pending = breakers.pending.acquire().ok_or(ProxyError::PendingOverflow)?;
         loop {
@@ -151,7 +148,8 @@ impl HostPool {
         }
     }
 
-    fn reuse(&self, http2: bool) -> Option<Connection> {
+    /// A connection that is there already.
+    pub(super) fn reuse(&self, http2: bool) -> Option<Connection> {
         if http2 {
             self.share().map(Connection::Http2)
         } else {
