@@ -122,9 +122,9 @@ impl Template {
     fn render(&self, record: &AccessRecord, missing: &[u8], out: &mut Vec<u8>) {
         for segment in &self.0 {
             match segment {
-                Segment::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                Segment::Literal(text) => append(text.as_bytes(), out),
                 Segment::Operator { operator, max_len } => match operator.value(record) {
-                    Value::Missing => out.extend_from_slice(missing),
+                    Value::Missing => append(missing, out),
                     value => write_truncated(&value, *max_len, out),
                 },
             }
@@ -249,6 +249,16 @@ impl Node {
             Self::Object(members) => members.iter().all(|(_, node)| node.is_missing(record)),
             Self::Array(_) | Self::Template(_) | Self::Literal(_) => false,
         }
+    }
+}
+
+/// Byte by byte if it is little: most literals are a blank, and calling for a copy costs more than making it.
+fn append(text: &[u8], out: &mut Vec<u8>) {
+    if text.len() > 4 {
+        return out.extend_from_slice(text);
+    }
+    for byte in text {
+        out.push(*byte);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Forwards a request: attempts, one after another, until one of them stands.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
@@ -33,7 +33,7 @@ use crate::{
         cluster::Cluster,
         connect::Purpose,
         pool::{Lease, Target},
-        send::{Failed, send},
+        send::{Failed, send, within},
     },
 };
 
@@ -233,11 +233,8 @@ impl<'a> Exchange<'a> {
             |local| trail.connected(local, protocol),
             async || self.try_expired().await,
         );
-        let sent = tokio::select! {
-            biased;
-            sent = sending => sent,
-            error = self.timers.expired() => Err(Failed { error, unsent: None }),
-        };
+        let sent = within(pin!(sending), pin!(self.timers.expired())).await;
+        let sent = sent.unwrap_or_else(|error| Err(Failed { error, unsent: None }));
         match sent {
             Ok((response, _)) if !hop::has_one_end(response.headers(), response.version()) => {
                 let reset = UpstreamReset::Protocol;

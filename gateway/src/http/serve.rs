@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::{HeaderName, Request, Response, Version};
 use hyper::{
     body::Incoming,
@@ -257,6 +258,8 @@ impl Session {
         C: Future,
     {
         let mut connection = std::pin::pin!(connection);
+        // Polled only when it was woken itself, not with each of the connection's many polls.
+        let mut should_end: FuturesUnordered<_> = [self.should_end()].into_iter().collect();
         let poll = |connection: &mut Pin<&mut C>, cx: &mut task::Context<'_>| {
             let ended = connection.as_mut().poll(cx);
             polled(cx);
@@ -265,7 +268,7 @@ impl Session {
         let ended = tokio::select! {
             biased;
             ended = poll_fn(|cx| poll(&mut connection, cx)) => Some(ended),
-            () = self.should_end() => None,
+            _ = should_end.next() => None,
         };
         let ended = match ended {
             Some(ended) => ended,

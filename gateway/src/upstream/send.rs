@@ -1,6 +1,12 @@
 //! Sends one request to one host and waits for the response's headers.
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -41,7 +47,8 @@ pub(crate) async fn send(
             }
         };
         connected(lease.local());
-        match within(lease.send(request), expired()).await {
+        let sent = within(pin!(lease.send(request)), pin!(expired())).await;
+        match sent {
             Ok(Ok(response)) => return Ok((response, lease)),
             Ok(Err(SendError {
                 unsent: Some(unsent), ..
@@ -57,10 +64,15 @@ pub(crate) async fn send(
     }
 }
 
-async fn within<T>(work: impl Future<Output = T>, expired: impl Future<Output = ProxyError>) -> Result<T, ProxyError> {
-    tokio::select! {
-        biased;
-        done = work => Ok(done),
-        error = expired => Err(error),
-    }
+/// Waits for the work, unless its time expires before. Both are pinned where they were made: `select!` would move them twice, and
+/// they are large.
+pub(crate) async fn within<T>(
+    mut work: Pin<&mut impl Future<Output = T>>,
+    mut expired: Pin<&mut impl Future<Output = ProxyError>>,
+) -> Result<T, ProxyError> {
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Ok(done)),
+        Poll::Pending => expired.as_mut().poll(cx).map(Err),
+    })
+    .await
 }
