@@ -234,7 +234,10 @@ impl<'a> Exchange<'a> {
             async || self.try_expired().await,
         );
         let sent = within(pin!(sending), pin!(self.timers.expired())).await;
-        let sent = sent.unwrap_or_else(|error| Err(Failed { error, unsent: None }));
+        let sent = match sent {
+            Ok(sent) => sent,
+            Err(error) => Err(Failed { error, unsent: None }),
+        };
         match sent {
             Ok((response, _)) if !hop::has_one_end(response.headers(), response.version()) => {
                 let reset = UpstreamReset::Protocol;
