@@ -36,9 +36,9 @@ pub(crate) struct Args {
     /// Leave a rival out, for instance because it is not installed
     #[arg(long, value_name = "NAME", value_enum)]
     without: Vec<Kind>,
-    /// Write the results as JSON to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    /// Write the results into this directory: report.txt, report.json and plots
+    #[arg(long, value_name = "DIR")]
+    results: Option<PathBuf>,
 }
 
 fn known(word: &str) -> Result<String, String> {
@@ -84,8 +84,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let measured = Runner::new(args, &wanted, &rivals)?.all()?;
     let report = Report::new(&rivals, args.rounds(), args.length(), &measured);
     print!("{report}");
-    if let Some(file) = &args.json {
-        std::fs::write(file, serde_json::to_string_pretty(&report)?).with_context(|| file.display().to_string())?;
+    if let Some(directory) = &args.results {
+        report.write(directory)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,8 @@
 //! Medians, ratios, and whether they are what they are to be.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, process::Command, time::Duration};
 
+use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::{
@@ -11,6 +12,7 @@ use crate::{
     scenario::{self, Scenario, Target, Yardstick},
 };
 
+mod plot;
 mod table;
 
 /// One measurement.
@@ -25,8 +27,12 @@ pub(crate) struct Measured {
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     command: String,
+    /// Of this tree, with `-dirty` if it has changes.
+    revision: String,
     kernel: String,
     processor: String,
+    cores: usize,
+    memory: String,
     rounds: usize,
     seconds: f64,
     versions: BTreeMap<&'static str, String>,
@@ -49,6 +55,9 @@ type Figures = BTreeMap<Metric, Spread>;
 #[derive(Debug, Clone, Serialize)]
 struct Judged {
     target: String,
+    metric: Metric,
+    #[serde(skip)]
+    of: Yardstick,
     at_most: f64,
     /// None if what it compares with was not measured.
     #[serde(flatten)]
@@ -89,9 +98,15 @@ impl Report {
         let processor = first_line("/proc/cpuinfo", "model name");
         let versions = rivals.iter().map(|rival| (rival.kind.name(), rival.version.clone()));
         Self {
-            command: std::env::args().collect::<Vec<_>>().join(" "),
+            command: command(),
+            revision: revision().unwrap_or_else(|| "unknown".to_owned()),
             kernel: first_line("/proc/version", ""),
             processor: processor.split_once(": ").map_or("", |(_, name)| name).to_owned(),
+            cores: fs::read_to_string("/proc/cpuinfo").map_or(0, |text| text.matches("model name").count()),
+            memory: first_line("/proc/meminfo", "MemTotal")
+                .replace("MemTotal:", "")
+                .trim()
+                .to_owned(),
             rounds,
             seconds: length.as_secs_f64(),
             versions: versions.collect(),
@@ -100,6 +115,35 @@ impl Report {
                 .collect(),
         }
     }
+
+    /// Writes the table, the figures as JSON and the plots.
+    ///
+    /// # Errors
+    /// Names the file that cannot be written.
+    pub(crate) fn write(&self, directory: &Path) -> anyhow::Result<()> {
+        let file = |name: &str, text: String| {
+            let file = directory.join(name);
+            fs::write(&file, text).with_context(|| file.display().to_string())
+        };
+        fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+        file("report.txt", self.to_string())?;
+        file("report.json", serde_json::to_string_pretty(self)? + "\n")?;
+        plot::write(self, directory)
+    }
+}
+
+/// What to type for the same again.
+fn command() -> String {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    format!("cargo run --release -p bench -- {}", arguments.join(" "))
+}
+
+fn revision() -> Option<String> {
+    let mut git = Command::new("git");
+    git.args(["describe", "--always", "--dirty"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = git.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// The first line of a file that begins so.
@@ -157,6 +201,8 @@ impl Judged {
         let ratio = ours.zip(yardstick).map(|(ours, yardstick)| Ratio::new(ours, yardstick));
         Self {
             target: target.to_string(),
+            metric: target.metric,
+            of: target.of,
             at_most: target.at_most,
             ratio,
             verdict: ratio.map_or(Verdict::NotMeasured, |ratio| verdict(ratio, target.at_most)),

@@ -11,7 +11,13 @@ const OTHERS: usize = 14;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} · {}", self.processor, self.kernel)?;
+        writeln!(f, "{}", self.command)?;
+        writeln!(f, "revision {}", self.revision)?;
+        writeln!(
+            f,
+            "{}, {} cores, {} · {}",
+            self.processor, self.cores, self.memory, self.kernel
+        )?;
         for (name, version) in &self.versions {
             writeln!(f, "{name}: {version}")?;
         }
