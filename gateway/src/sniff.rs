@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::{
     limits,
+    stream::poll_write_bufs,
     tls::client_hello::{self, ClientHello, Hello},
 };
 use request_line::Spoken;
@@ -96,7 +97,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Replay<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        poll_write_bufs(Pin::new(&mut self.stream), cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
