@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod dns;
 pub mod door;
 pub mod envoy;
+pub(crate) mod handout;
 pub mod log;
 pub mod manifests;
 pub mod mesh;

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use certs::Identity;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::{
@@ -93,6 +94,22 @@ pub fn sites(ca: &PublicCa) -> anyhow::Result<Vec<Site>> {
         })
     };
     SITES.iter().map(site).collect()
+}
+
+/// The site known as `host`, at another address; `None` if there is no such site.
+pub(super) fn site_at(host: &str, address: IpAddr, identity: Identity) -> Option<Site> {
+    let place = SITES.iter().find(|place| place.host == host)?;
+    Some(Site {
+        host: place.host,
+        address,
+        identity,
+        page: (place.page)(),
+    })
+}
+
+/// The names of the sites.
+pub(super) fn hosts() -> impl Iterator<Item = &'static str> {
+    SITES.iter().map(|place| place.host)
 }
 
 /// Enters the names of the sites.

@@ -3,15 +3,24 @@
 //! Both write `ready` to standard error when they serve; changes of scene come back there when they are done. For each request
 //! that arrives the sites write a line to standard output: the host that was asked.
 
-use std::{fs, future::pending, io::Write, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    fs,
+    future::pending,
+    io::Write,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::{Context as _, bail};
+use certs::{Identity, files};
 use gateway::network::Kernel;
+use mesh::host::Host;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::{
     cluster,
-    dns::NameServer,
+    dns::{Answer, NameServer},
     outside::{Outside, Site},
     pki::PublicCa,
 };
@@ -19,15 +28,37 @@ use super::{
 /// What is written when a program serves.
 pub(super) const READY: &str = "ready";
 
-/// Answers for the names of the sites, for ever.
+/// Answers for ever: for these names, or if there are none for those of the sites.
 ///
 /// # Errors
 /// The address cannot be had.
-pub(crate) async fn names(address: SocketAddr) -> anyhow::Result<()> {
+pub(crate) async fn names(address: SocketAddr, names: &[(Host, Ipv4Addr)]) -> anyhow::Result<()> {
     let server = NameServer::start_at(address)
         .await
         .with_context(|| address.to_string())?;
-    cluster::publish(server.zone());
+    if names.is_empty() {
+        cluster::publish(server.zone());
+    }
+    for (name, address) in names {
+        server.zone().set(name.as_str(), Answer::Addresses(vec![*address]));
+    }
+    confirm(READY);
+    pending().await
+}
+
+/// Runs one site, for ever, on every address of this host, with the credentials of a directory.
+///
+/// # Errors
+/// There is no such site, an address cannot be had, or the directory holds no credentials.
+pub(crate) async fn site(host: &str, credentials: &Path) -> anyhow::Result<()> {
+    let identity = Identity::load(&credentials.join(files::CERT_CHAIN), &credentials.join(files::KEY))?;
+    let site = cluster::site_at(host, Ipv4Addr::UNSPECIFIED.into(), identity).with_context(|| {
+        format!(
+            "{host}: no such site, only {}",
+            cluster::hosts().collect::<Vec<_>>().join(", ")
+        )
+    })?;
+    let _running = Outside::start(|_| Arc::new(Kernel), [reporting(site)])?;
     confirm(READY);
     pending().await
 }

@@ -29,10 +29,10 @@ pub enum Member {
 }
 
 impl Member {
-    const ALL: [Self; 5] = [Self::Control, Self::Gateway, Self::TeamX, Self::TeamY, Self::Stranger];
+    pub(in crate::lab) const ALL: [Self; 5] = [Self::Control, Self::Gateway, Self::TeamX, Self::TeamY, Self::Stranger];
 
     /// What it is called here: a directory, a process.
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::lab) fn name(self) -> &'static str {
         match self {
             Self::Control => "control",
             Self::Gateway => "gateway",
@@ -43,7 +43,7 @@ impl Member {
     }
 
     /// Trust domain, namespace, service account.
-    fn identity(self) -> [&'static str; 3] {
+    pub(in crate::lab) fn identity(self) -> [&'static str; 3] {
         match self {
             Self::Control => [TRUST_DOMAIN, "istio-system", "istiod"],
             Self::Gateway => [TRUST_DOMAIN, part::GATEWAY.namespace, part::GATEWAY.service_account],
