@@ -10,8 +10,8 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 readonly PROJECT=sallyport-check EXAMPLES=../../examples
-# Seconds: for the parts to come up, for a log line or a change to arrive, for one call.
-readonly START=60 ARRIVAL=5 CALL=15
+# Seconds: for the parts to come up, for a log line or a change to arrive, for one call, for a part to end.
+readonly START=60 ARRIVAL=5 CALL=15 STOP=8
 readonly GATEWAY=10.1.4.12
 # Each writes a line for each request that arrives.
 readonly SITES=(example-com httpbin-org storage metadata)
@@ -203,10 +203,21 @@ judge() {
   fi
 }
 
+# stops SERVICE SIGNAL: the first process of a container ends in order, and soon.
+stops() {
+  local status began=$SECONDS
+  docker kill --signal "$2" "${id[$1]}" >/dev/null
+  status=$(timeout 20 docker wait "${id[$1]}") || status='nothing'
+  local why=''
+  if [ "$status" != 0 ] || ((SECONDS - began > STOP)); then why="exit status $status after $((SECONDS - began)) s, expected 0"; fi
+  judge "$1 ends in order on SIG$2" "$why"
+}
+
 # shellcheck source=claims.sh
 . ./claims.sh
 
 start
 claims
+if [ "${KEEP:-no}" != yes ]; then the_end; fi
 printf '\n%d of %d claims hold\n' "$held" "$((held + broken))"
 ((broken == 0))

@@ -178,3 +178,13 @@ live() {
   claim 'with it, it is allowed again' team-x "$OK" http://example.com
   within 1000 'that, too, within a second'
 }
+
+the_end() {
+  chapter 'The end'
+  stops team-x-sidecar TERM
+  stops team-y-sidecar INT
+  stops gateway TERM
+  stops control TERM
+  stops names TERM
+  stops example-com TERM
+}
