@@ -2,6 +2,8 @@
 //!
 //! A copy, so that who plays with the demo's files changes nothing else; that they are the same is held here.
 
+#![allow(clippy::unwrap_used, reason = "all of this is tests")]
+
 use std::{collections::BTreeMap, fs, path::Path};
 
 #[test]
