@@ -42,8 +42,8 @@ impl Engine {
     /// Compiles filters. Off the data path.
     pub(crate) fn build(filters: &[RbacFilter]) -> Self {
         let filters = filters.iter().map(|filter| Filter {
-            rules: filter.rules.as_ref().map(Index::build),
-            shadow_rules: filter.shadow_rules.as_ref().map(Index::build),
+            rules: filter.rules.as_deref().map(Index::build),
+            shadow_rules: filter.shadow_rules.as_deref().map(Index::build),
             shadow_prefix: filter.shadow_prefix.clone(),
         });
         Self {

@@ -3,7 +3,7 @@
 //! The file is [`mesh::xds::bootstrap`]'s to read. Here it becomes [`Settings`], and the way to its control plane. The control
 //! plane's cluster is only that: no traffic can be routed to it.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use certs::Workload;
 use mesh::{
@@ -127,12 +127,12 @@ fn fixed(listeners: Vec<mesh::listener::Listener>, clusters: Vec<Cluster>) -> Re
     };
     let mut bundle = Bundle::default();
     for listener in listeners {
-        if let Some(listener) = bundle.listeners.insert(listener.name.clone(), listener) {
+        if let Some(listener) = bundle.listeners.insert(listener.name.clone(), listener.into()) {
             return Err(twice("listener", listener.name.as_str()));
         }
     }
     for cluster in clusters {
-        if let Some(cluster) = bundle.clusters.insert(cluster.name.clone(), cluster) {
+        if let Some(cluster) = bundle.clusters.insert(cluster.name.clone(), cluster.into()) {
             return Err(twice("cluster", cluster.name.as_str()));
         }
     }
@@ -169,7 +169,7 @@ fn control_plane(ads: &Ads, wants: Wants, node: Node, fixed: &mut Bundle) -> Res
     let cluster = cluster.ok_or_else(|| refused("there is no static cluster of this name"))?;
     Ok(ads::Settings {
         server: server(endpoint(&cluster).ok_or_else(|| refused("expected exactly one endpoint"))?),
-        security: security(cluster).map_err(refused)?,
+        security: security(&cluster).map_err(refused)?,
         wants,
         protocol: match ads.delta {
             true => ads::Protocol::Delta,
@@ -200,7 +200,7 @@ fn answered_without(fixed: &Bundle) -> Result<(), PlanError> {
             return Err(waits("listener", &listener.name));
         }
     }
-    let over_ads = |cluster: &&Cluster| {
+    let over_ads = |cluster: &&Arc<Cluster>| {
         let endpoints = cluster.endpoints().is_some_and(|(_, source)| *source == Source::Ads);
         endpoints || secrets::of_cluster(cluster).any(is_over_ads)
     };
@@ -234,9 +234,9 @@ fn server(address: &EndpointAddress) -> String {
     }
 }
 
-fn security(cluster: Cluster) -> Result<ads::Security, &'static str> {
+fn security(cluster: &Cluster) -> Result<ads::Security, &'static str> {
     let Some(tls) = &cluster.tls else {
-        return match endpoint(&cluster).is_some_and(is_local) {
+        return match endpoint(cluster).is_some_and(is_local) {
             true => Ok(ads::Security::PlaintextOnLoopback),
             false => Err("plaintext is spoken on loopback only: set its transport_socket to TLS"),
         };
@@ -246,7 +246,7 @@ fn security(cluster: Cluster) -> Result<ads::Security, &'static str> {
         .as_ref()
         .is_some_and(|validation| !validation.sans.is_empty());
     match listed || cluster.auto_san_validation {
-        true => Ok(ads::Security::AsCluster(Box::new(cluster))),
+        true => Ok(ads::Security::AsCluster(Box::new(cluster.clone()))),
         false => Err("its TLS settings must list the names that the control plane may have"),
     }
 }

@@ -43,13 +43,13 @@ pub(crate) struct Catalog {
 #[derive(Default)]
 pub(crate) struct Desired<'a> {
     /// Listeners.
-    pub(crate) listeners: BTreeMap<&'a ListenerName, &'a Listener>,
+    pub(crate) listeners: BTreeMap<&'a ListenerName, &'a Arc<Listener>>,
     /// Clusters.
-    pub(crate) clusters: BTreeMap<&'a ClusterName, &'a Cluster>,
+    pub(crate) clusters: BTreeMap<&'a ClusterName, &'a Arc<Cluster>>,
     /// Route configurations, by name and source.
-    pub(crate) routes: BTreeMap<(&'a RouteConfigName, Origin<'a>), &'a RouteConfig>,
+    pub(crate) routes: BTreeMap<(&'a RouteConfigName, Origin<'a>), &'a Arc<RouteConfig>>,
     /// Endpoint resources, by name and source.
-    pub(crate) endpoints: BTreeMap<(&'a ClusterName, Origin<'a>), &'a Endpoints>,
+    pub(crate) endpoints: BTreeMap<(&'a ClusterName, Origin<'a>), &'a Arc<Endpoints>>,
 }
 
 /// What was rejected, by who is to be told.
@@ -239,12 +239,12 @@ impl Catalog {
         let listeners = running.listeners().map(|listener| listener.settings());
         let routes = listeners
             .chain(desired.listeners.values().copied())
-            .flat_map(Listener::routes)
+            .flat_map(|listener| listener.routes())
             .filter_map(|(name, source)| Subscription::to(ResourceType::RouteConfig, name.as_str(), source));
         let clusters = running.clusters().map(|cluster| cluster.settings());
         let endpoints = clusters
             .chain(desired.clusters.values().copied())
-            .filter_map(Cluster::endpoints)
+            .filter_map(|cluster| cluster.endpoints())
             .filter_map(|(name, source)| Subscription::to(ResourceType::Endpoints, name.as_str(), source));
         routes.chain(endpoints).collect()
     }

@@ -52,7 +52,7 @@ pub(crate) struct Snapshot {
 
 /// A listener.
 pub(crate) struct Listener {
-    settings: model::Listener,
+    settings: Arc<model::Listener>,
     index: ChainIndex,
     /// In the order of the settings; the default chain, if there is one, comes last.
     chains: Vec<Arc<Chain>>,
@@ -87,7 +87,7 @@ pub(crate) enum Serve {
 pub(crate) type RoutesKey = (RouteConfigName, Source);
 
 struct Routes {
-    settings: RouteConfig,
+    settings: Arc<RouteConfig>,
     table: Arc<RouteTable>,
 }
 
@@ -150,7 +150,7 @@ impl Snapshot {
 
 impl Listener {
     /// Its settings.
-    pub(crate) fn settings(&self) -> &model::Listener {
+    pub(crate) fn settings(&self) -> &Arc<model::Listener> {
         &self.settings
     }
 

@@ -2,7 +2,7 @@
 //!
 //! [`Rbac::decide`] walks every policy. The data plane answers the same question from an index and is tested against it.
 
-use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 
@@ -16,9 +16,9 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RbacFilter {
     /// What is enforced. `None`: nothing is.
-    pub rules: Option<Rbac>,
+    pub rules: Option<Arc<Rbac>>,
     /// What is only evaluated and reported (dry run).
-    pub shadow_rules: Option<Rbac>,
+    pub shadow_rules: Option<Arc<Rbac>>,
     /// Prefix of the metadata keys and counters of the shadow rules.
     pub shadow_prefix: String,
     /// Prefix of the counters of a network filter.
@@ -31,7 +31,7 @@ pub struct Rbac {
     /// What a match means.
     pub action: RbacAction,
     /// By name; the first in byte order that matches is the one that is reported.
-    pub policies: BTreeMap<PolicyName, Policy>,
+    pub policies: BTreeMap<PolicyName, Arc<Policy>>,
 }
 
 /// What it means that a policy matches.

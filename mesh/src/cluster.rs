@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use crate::{ClusterName, host::Host, source::Source, tls::UpstreamTls};
 
 /// A group of upstream hosts that serve the same thing.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
     /// `outbound|443|example-com-originate-TLS|example.com`.
     pub name: ClusterName,
@@ -56,7 +56,7 @@ impl Cluster {
 }
 
 /// How endpoints are found.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Discovery {
     /// Written in place, by address.
     Static(Endpoints),

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A listening socket and the filter chains its connections are sorted into.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
     /// Unique name: `0.0.0.0_8080`.
     pub name: ListenerName,
@@ -81,7 +81,7 @@ pub struct Inspectors {
 }
 
 /// What to do with one kind of connection.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterChain {
     /// Name for logs and dumps.
     pub name: Option<String>,
@@ -120,7 +120,7 @@ pub enum Transport {
 }
 
 /// The terminal network filter.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Protocol {
     /// `http_connection_manager`.
     Http(Box<Http>),
@@ -129,7 +129,7 @@ pub enum Protocol {
 }
 
 /// `tcp_proxy`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TcpProxy {
     /// Prefix of its counters.
     pub stat_prefix: String,
@@ -144,7 +144,7 @@ pub struct TcpProxy {
 }
 
 /// `http_connection_manager`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
     /// Prefix of its counters.
     pub stat_prefix: String,
@@ -207,7 +207,7 @@ pub enum Codec {
 }
 
 /// Where a connection manager's routes come from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteSource {
     /// A route configuration by its name, from this source.
     Rds(RouteConfigName, Source),

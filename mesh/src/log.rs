@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// One access log: `config.accesslog.v3.AccessLog` with the file logger.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessLog {
     /// The file; `/dev/stdout` and `/dev/stderr` are the process's own.
     pub path: PathBuf,
@@ -14,7 +14,7 @@ pub struct AccessLog {
 }
 
 /// The shape of a line.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogFormat {
     /// Envoy's own default text format, which is not Istio's.
     EnvoyDefault,

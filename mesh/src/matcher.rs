@@ -4,13 +4,25 @@
 //! Invariant: matching never allocates, except case-insensitive prefix, suffix and substring matching of non-ASCII text,
 //! which compares ASCII case only, as Envoy does.
 
+mod literal;
+
 use std::{borrow::Cow, fmt};
+
+use literal::Literal;
 
 /// A regular expression in RE2 syntax that must match the whole text. Equality is equality of the source.
 #[derive(Clone)]
 pub struct Regex {
-    source: String,
-    compiled: regex::Regex,
+    source: Box<str>,
+    form: Form,
+}
+
+/// How an expression is matched.
+#[derive(Clone)]
+enum Form {
+    /// A compiled expression takes some 20 KiB, and Istio writes one for every namespace of every policy.
+    Literal(Literal),
+    Compiled(regex::Regex),
 }
 
 /// `type.matcher.v3.RegexMatchAndSubstitute`: every match of an expression, anywhere in a text, is replaced.
@@ -102,11 +114,17 @@ pub struct QueryMatcher {
 impl Regex {
     /// Compiles an expression; it will be matched against whole texts only.
     pub fn parse(source: &str) -> Result<Self, RegexError> {
-        // The bare source first: `a)(b` must not become valid by being wrapped.
-        compile(source, source)?;
+        let form = match Literal::parse(source).filter(|_| source.len() <= MAX_REGEX) {
+            Some(literal) => Form::Literal(literal),
+            None => {
+                // The bare source first: `a)(b` must not become valid by being wrapped.
+                compile(source, source)?;
+                Form::Compiled(compile(source, &format!("^(?:{source})$"))?)
+            }
+        };
         Ok(Self {
-            source: source.to_owned(),
-            compiled: compile(source, &format!("^(?:{source})$"))?,
+            source: source.into(),
+            form,
         })
     }
 
@@ -115,9 +133,20 @@ impl Regex {
         &self.source
     }
 
+    /// The text that every match contains, of an expression that is one with at most `.*` around it.
+    pub fn literal(&self) -> Option<&str> {
+        match &self.form {
+            Form::Literal(literal) => Some(literal.text()),
+            Form::Compiled(_) => None,
+        }
+    }
+
     /// Whether the whole text matches.
     pub fn matches(&self, text: &str) -> bool {
-        self.compiled.is_match(text)
+        match &self.form {
+            Form::Literal(literal) => literal.matches(text),
+            Form::Compiled(compiled) => compiled.is_match(text),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Route configurations: which cluster serves which host and path, as Envoy's `config.route.v3`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     ClusterName, RouteConfigName,
@@ -9,18 +9,18 @@ use crate::{
 };
 
 /// A route configuration.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteConfig {
     /// `80`, `https.80.https.egress-gateway.istio-egress`.
     pub name: RouteConfigName,
     /// In order; their domains do not overlap.
-    pub virtual_hosts: Vec<VirtualHost>,
+    pub virtual_hosts: Vec<Arc<VirtualHost>>,
     /// The port in a request's authority is ignored when a virtual host is chosen.
     pub ignore_port_in_host_matching: bool,
 }
 
 /// The routes of some hosts.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VirtualHost {
     /// `example.com:80`.
     pub name: String,
@@ -44,7 +44,7 @@ pub struct Domain {
 }
 
 /// One route.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// `%ROUTE_NAME%`; `None` prints `-`.
     pub name: Option<String>,
@@ -85,7 +85,7 @@ pub enum PathMatch {
 }
 
 /// What becomes of a request.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteAction {
     /// It goes to a cluster.
     Forward(Box<Forward>),
@@ -96,7 +96,7 @@ pub enum RouteAction {
 }
 
 /// Sends a request to a cluster.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward {
     /// One of these.
     pub clusters: WeightedClusters,

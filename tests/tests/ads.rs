@@ -44,9 +44,9 @@ impl Source for Listeners {
         let mut bundle = Bundle::default();
         for (name, at) in self.0.get(node.namespace.as_str()).into_iter().flatten() {
             let (listener, cluster, endpoints) = relay(name, *at);
-            bundle.listeners.insert(listener.name.clone(), listener);
-            bundle.endpoints.insert(cluster.name.clone(), endpoints);
-            bundle.clusters.insert(cluster.name.clone(), cluster);
+            bundle.listeners.insert(listener.name.clone(), listener.into());
+            bundle.endpoints.insert(cluster.name.clone(), endpoints.into());
+            bundle.clusters.insert(cluster.name.clone(), cluster.into());
         }
         bundle
     }

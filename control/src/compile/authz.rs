@@ -4,7 +4,7 @@
 //! can be judged on a chain: an ALLOW filter without a policy refuses everything, which is Istio's implicit deny. What cannot
 //! be judged never widens what is let through: of an ALLOW policy the rule goes, of the others only the condition.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use mesh::{
     PolicyName,
@@ -99,29 +99,30 @@ fn rbac(
     policies: &[&Of<AuthorizationPolicy>],
     setting: Setting<'_>,
     notes: &mut Notes,
-) -> Option<Rbac> {
+) -> Option<Arc<Rbac>> {
     let mut compiled = BTreeMap::new();
     for policy in policies {
         add_rules(policy, setting, notes, &mut compiled);
     }
-    (!policies.is_empty()).then(|| Rbac {
+    let rbac = Rbac {
         action: match action {
             Action::Allow => RbacAction::Allow,
             Action::Deny => RbacAction::Deny,
             Action::Audit => RbacAction::Log,
         },
         policies: compiled,
-    })
+    };
+    (!policies.is_empty()).then(|| Arc::new(rbac))
 }
 
 fn add_rules(
     policy: &Of<AuthorizationPolicy>,
     setting: Setting<'_>,
     notes: &mut Notes,
-    compiled: &mut BTreeMap<PolicyName, Policy>,
+    compiled: &mut BTreeMap<PolicyName, Arc<Policy>>,
 ) {
     if policy.rules.is_empty() {
-        compiled.extend(name(policy, 0).map(|name| (name, never())));
+        compiled.extend(name(policy, 0).map(|name| (name, Arc::new(never()))));
     }
     for (index, rule) in policy.rules.iter().enumerate() {
         let mut malformed = Vec::new();
@@ -143,7 +144,7 @@ fn add_rules(
                 "see the values Istio accepts",
             );
         }
-        compiled.extend(rule.zip(name(policy, index)).map(|(rule, name)| (name, rule)));
+        compiled.extend(rule.zip(name(policy, index)).map(|(rule, name)| (name, Arc::new(rule))));
     }
 }
 

@@ -103,9 +103,9 @@ fn add_service(
 
 fn add(cluster: Cluster, endpoints: Option<Endpoints>, bundle: &mut Bundle) {
     if let Some(endpoints) = endpoints {
-        bundle.endpoints.insert(cluster.name.clone(), endpoints);
+        bundle.endpoints.insert(cluster.name.clone(), endpoints.into());
     }
-    bundle.clusters.insert(cluster.name.clone(), cluster);
+    bundle.clusters.insert(cluster.name.clone(), cluster.into());
 }
 
 fn build(

@@ -8,6 +8,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
 };
 
 use mesh::{
@@ -38,8 +39,8 @@ const HTTP_PORT: u16 = 80;
 pub(super) fn add(cx: Context<'_>, port: u16, routes: &MeshRoutes<'_>, bundle: &mut Bundle, notes: &mut Notes) {
     let config = route_config(cx, routes, notes);
     let listener = listener(cx, port);
-    bundle.routes.insert(config.name.clone(), config);
-    bundle.listeners.insert(listener.name.clone(), listener);
+    bundle.routes.insert(config.name.clone(), config.into());
+    bundle.listeners.insert(listener.name.clone(), listener.into());
 }
 
 fn listener(cx: Context<'_>, port: u16) -> Listener {
@@ -105,7 +106,7 @@ fn route_config(cx: Context<'_>, routes: &MeshRoutes<'_>, notes: &mut Notes) -> 
     virtual_hosts.push(block_all(&[PathMatch::Connect, PathMatch::Prefix("/".into())]));
     RouteConfig {
         name: names::routes(ROUTES),
-        virtual_hosts,
+        virtual_hosts: virtual_hosts.into_iter().map(Arc::new).collect(),
         // The port is part of the question here.
         ignore_port_in_host_matching: false,
     }

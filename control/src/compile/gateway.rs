@@ -74,7 +74,7 @@ pub(super) fn add_all(cx: Context<'_>, bundle: &mut Bundle, notes: &mut Notes) {
         };
         bundle
             .listeners
-            .extend(listener.map(|listener| (listener.name.clone(), listener)));
+            .extend(listener.map(|listener| (listener.name.clone(), listener.into())));
     }
 }
 
@@ -171,7 +171,7 @@ fn plain_listener(
     let routes = names::routes(&format!("http.{port}"));
     let chain = http_chain(cx, port, "", &routes, None, notes);
     let config = virtual_host::of_servers(cx, routes.clone(), servers, notes);
-    bundle.routes.insert(routes, config);
+    bundle.routes.insert(routes, config.into());
     listener(cx, port, vec![chain], false)
 }
 
@@ -251,7 +251,7 @@ fn mutual_chain(
         return None;
     }
     let config = virtual_host::of_servers(cx, routes.clone(), &[*served], notes);
-    bundle.routes.insert(routes.clone(), config);
+    bundle.routes.insert(routes.clone(), config.into());
     let mut chain = http_chain(
         cx,
         port,

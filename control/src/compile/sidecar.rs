@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -61,7 +62,7 @@ pub(super) fn add_all(cx: Context<'_>, bundle: &mut Bundle, notes: &mut Notes) {
         explicit::add(cx, port, &routes, bundle, notes);
     }
     let passthrough = cluster::passthrough(cx);
-    bundle.clusters.insert(passthrough.name.clone(), passthrough);
+    bundle.clusters.insert(passthrough.name.clone(), passthrough.into());
 }
 
 fn add_captured(cx: Context<'_>, routes: &MeshRoutes<'_>, bundle: &mut Bundle, notes: &mut Notes) {
@@ -69,13 +70,15 @@ fn add_captured(cx: Context<'_>, routes: &MeshRoutes<'_>, bundle: &mut Bundle, n
     for ((address, port), plan) in plans(cx, notes) {
         if !plan.http.is_empty() {
             let config = route_config(cx, port, &plan.http, routes, notes);
-            bundle.routes.insert(config.name.clone(), config);
+            bundle.routes.insert(config.name.clone(), config.into());
         }
         listeners.push(planned(cx, address, port, &plan, routes, notes));
     }
-    bundle
-        .listeners
-        .extend(listeners.into_iter().map(|listener| (listener.name.clone(), listener)));
+    bundle.listeners.extend(
+        listeners
+            .into_iter()
+            .map(|listener| (listener.name.clone(), listener.into())),
+    );
 }
 
 /// Sorts every visible port into the listener that serves it.
@@ -330,7 +333,7 @@ fn route_config(
     });
     RouteConfig {
         name: names::routes(&port.to_string()),
-        virtual_hosts,
+        virtual_hosts: virtual_hosts.into_iter().map(Arc::new).collect(),
         ignore_port_in_host_matching: true,
     }
 }

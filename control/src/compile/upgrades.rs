@@ -4,13 +4,13 @@
 //! an Envoy tries, and loses its connection to the gateway with everybody's requests on it. So such a route refuses upgrades:
 //! 403, `upgrade_failed`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use mesh::{
     ClusterName,
     bundle::Bundle,
     cluster::UpstreamHttp,
-    route::{Forward, RouteAction, RouteConfig},
+    route::{Forward, RouteAction, VirtualHost},
 };
 
 use super::http::WEBSOCKET;
@@ -22,19 +22,32 @@ pub(super) fn refuse(bundle: &mut Bundle) {
         .filter(|cluster| cluster.http == UpstreamHttp::Http2)
         .map(|cluster| cluster.name.clone())
         .collect();
-    for forward in bundle.routes.values_mut().flat_map(forwards) {
-        if leads_to(forward, &http2) {
+    if http2.is_empty() {
+        return;
+    }
+    for config in bundle.routes.values_mut() {
+        let hosts = Arc::make_mut(config).virtual_hosts.iter_mut();
+        for host in hosts.filter(|host| host.routes.iter().any(|route| is_concerned(&route.action, &http2))) {
+            refuse_in(Arc::make_mut(host), &http2);
+        }
+    }
+}
+
+fn refuse_in(host: &mut VirtualHost, http2: &BTreeSet<ClusterName>) {
+    for action in host.routes.iter_mut().map(|route| &mut route.action) {
+        if is_concerned(action, http2)
+            && let RouteAction::Forward(forward) = action
+        {
             forward.refused_upgrades = vec![WEBSOCKET.to_owned()];
         }
     }
 }
 
-fn forwards(config: &mut RouteConfig) -> impl Iterator<Item = &mut Forward> {
-    let routes = config.virtual_hosts.iter_mut().flat_map(|host| &mut host.routes);
-    routes.filter_map(|route| match &mut route.action {
-        RouteAction::Forward(forward) if !forward.terminate_connect => Some(&mut **forward),
-        RouteAction::Forward(_) | RouteAction::Redirect(_) | RouteAction::Direct(_) => None,
-    })
+fn is_concerned(action: &RouteAction, http2: &BTreeSet<ClusterName>) -> bool {
+    match action {
+        RouteAction::Forward(forward) => !forward.terminate_connect && leads_to(forward, http2),
+        RouteAction::Redirect(_) | RouteAction::Direct(_) => false,
+    }
 }
 
 fn leads_to(forward: &Forward, clusters: &BTreeSet<ClusterName>) -> bool {

@@ -3,7 +3,10 @@
 //! A host that several VirtualServices speak of has the routes of all, oldest first, those that take everything last. Hosts
 //! with the same routes share a virtual host.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use mesh::{
     RouteConfigName,
@@ -77,7 +80,7 @@ pub(super) fn of_servers(
     virtual_hosts.sort_by(|a, b| a.name.cmp(&b.name));
     RouteConfig {
         name,
-        virtual_hosts,
+        virtual_hosts: virtual_hosts.into_iter().map(Arc::new).collect(),
         ignore_port_in_host_matching: true,
     }
 }

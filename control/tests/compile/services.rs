@@ -418,7 +418,7 @@ fn resolution_decides_how_endpoints_are_found() {
         let of = |node| {
             let cluster = clean(&objects, &node).clusters["outbound|80||a.test"].clone();
             assert_eq!(cluster.http, UpstreamHttp::Http2);
-            cluster.discovery
+            cluster.discovery.clone()
         };
         (of(gateway()), of(sidecar("team-x")))
     };

@@ -4,7 +4,7 @@
 //! that every request looks into. A request looks into a number of buckets that depends on itself only: the namespaces of its
 //! identity times the dots in its host.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use mesh::{
     PolicyName,
@@ -19,7 +19,7 @@ use crate::map::Map;
 pub(super) struct Index {
     action: RbacAction,
     /// In byte order of their names.
-    policies: Vec<(PolicyName, Policy)>,
+    policies: Vec<(PolicyName, Arc<Policy>)>,
     namespaces: Map<Box<str>, Id>,
     hosts: Map<Box<str>, Id>,
     suffixes: Map<Box<str>, Id>,
@@ -50,7 +50,7 @@ impl Index {
         index
     }
 
-    fn insert_all(&mut self, policies: &BTreeMap<PolicyName, Policy>) {
+    fn insert_all(&mut self, policies: &BTreeMap<PolicyName, Arc<Policy>>) {
         for (position, (name, policy)) in (0..).zip(policies) {
             let hosts = self.host_ids(keys::of_permissions(&policy.permissions));
             let mut namespaces = self.namespace_ids(keys::of_principals(&policy.principals));
@@ -117,7 +117,7 @@ impl Index {
         first.map(|position| &self.policy(position).0)
     }
 
-    fn policy(&self, position: Position) -> &(PolicyName, Policy) {
+    fn policy(&self, position: Position) -> &(PolicyName, Arc<Policy>) {
         // Positions are made while `policies` grows, which it never unlearns; u32 fits in usize on every target of ours.
         &self.policies[position as usize]
     }

@@ -94,6 +94,7 @@ fn uri_namespace(matcher: &StringMatcher) -> Option<String> {
         | StringPattern::Prefix(text)
         | StringPattern::Suffix(text)
         | StringPattern::Contains(text) => bounded_namespace(text),
+        StringPattern::Regex(regex) if let Some(literal) = regex.literal() => bounded_namespace(literal),
         StringPattern::Regex(regex) => {
             let parsed = regex_syntax::parse(regex.source()).ok()?;
             mandatory_literals(&parsed).find_map(bounded_namespace)

@@ -1,4 +1,4 @@
-use std::{borrow::Cow, net::IpAddr};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use mesh::{
     authz::{Permission, Policy, Principal, Rbac, RbacAction},
@@ -160,7 +160,11 @@ fn rbac() -> impl Strategy<Value = Rbac> {
         });
     let name = "p[0-9]{1,2}".prop_map(|name| PolicyName::parse(&name).expect("short and not empty"));
     let action = prop_oneof![Just(RbacAction::Allow), Just(RbacAction::Deny), Just(RbacAction::Log)];
-    (action, prop::collection::btree_map(name, policy, 0..8)).prop_map(|(action, policies)| Rbac { action, policies })
+    (
+        action,
+        prop::collection::btree_map(name, policy.prop_map(Arc::new), 0..8),
+    )
+        .prop_map(|(action, policies)| Rbac { action, policies })
 }
 
 proptest! {
@@ -192,10 +196,10 @@ fn only(host: &str, namespace: &str) -> Policy {
 fn filter(action: RbacAction, policies: impl IntoIterator<Item = (String, Policy)>) -> RbacFilter {
     let policies = policies
         .into_iter()
-        .map(|(name, policy)| (PolicyName::parse(&name).unwrap(), policy))
+        .map(|(name, policy)| (PolicyName::parse(&name).unwrap(), Arc::new(policy)))
         .collect();
     RbacFilter {
-        rules: Some(Rbac { action, policies }),
+        rules: Some(Arc::new(Rbac { action, policies })),
         ..RbacFilter::default()
     }
 }

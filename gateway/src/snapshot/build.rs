@@ -99,7 +99,7 @@ impl Builder<'_> {
         self.rejected.push((source.clone(), rejected));
     }
 
-    fn cluster(&mut self, settings: &cluster::Cluster, desired: &Desired<'_>) -> Option<Arc<Cluster>> {
+    fn cluster(&mut self, settings: &Arc<cluster::Cluster>, desired: &Desired<'_>) -> Option<Arc<Cluster>> {
         let previous = self.previous.cluster(&settings.name);
         let pointer = settings.endpoints();
         let endpoints = pointer.and_then(|(name, source)| desired.endpoints.get(&(name, Origin::of(source))).copied());
@@ -123,7 +123,7 @@ impl Builder<'_> {
         }
     }
 
-    fn routes(&mut self, key: &RoutesKey, settings: &RouteConfig) -> Option<Routes> {
+    fn routes(&mut self, key: &RoutesKey, settings: &Arc<RouteConfig>) -> Option<Routes> {
         let previous = self.previous.routes.get(key);
         if let Some(same) = previous.filter(|previous| previous.settings == *settings) {
             return Some(same.clone());
@@ -141,7 +141,7 @@ impl Builder<'_> {
     }
 
     /// A listener whose routes or secrets are not there yet waits for them: its last version stays, a new one is not opened.
-    fn listener(&mut self, settings: &model::Listener, next: &Snapshot) -> Option<Arc<Listener>> {
+    fn listener(&mut self, settings: &Arc<model::Listener>, next: &Snapshot) -> Option<Arc<Listener>> {
         let previous = self.previous.listener(&settings.name);
         let same = previous.filter(|previous| previous.settings == *settings);
         if same.is_some() || lacks_routes(settings, next) || self.lacks(secrets::of_listener(settings)) {
@@ -163,7 +163,11 @@ impl Builder<'_> {
         awaited.count() > 0
     }
 
-    fn build_listener(&self, settings: &model::Listener, previous: Option<&Arc<Listener>>) -> Result<Listener, String> {
+    fn build_listener(
+        &self,
+        settings: &Arc<model::Listener>,
+        previous: Option<&Arc<Listener>>,
+    ) -> Result<Listener, String> {
         let known = Known::of(previous);
         let matching = settings.filter_chains.iter();
         let matching = matching.map(|chain| self.named_chain(chain, known.matching.get(&chain.matches).copied()));

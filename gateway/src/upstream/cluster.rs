@@ -3,7 +3,10 @@
 //! Lives longer than a snapshot: a cluster whose settings did not change is carried over as it is, with its hosts and
 //! counters. Invariant: a cluster without hosts refuses; it never falls back to an address that was not configured.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use arc_swap::{ArcSwap, Guard};
 use mesh::{
@@ -28,9 +31,11 @@ use crate::{
 
 /// A configured cluster.
 pub(crate) struct Cluster {
-    settings: model::Cluster,
+    settings: Arc<model::Cluster>,
     tls: Option<Connector>,
     hosts: Arc<HostSet>,
+    /// The endpoint resource that they are of, so that one that did not change costs nothing.
+    endpoints: Mutex<Option<Arc<Endpoints>>>,
     breakers: Breakers,
     alt_stat_name: Option<Arc<str>>,
     /// Ends the lookups when the cluster is no longer used.
@@ -60,8 +65,8 @@ impl Cluster {
     /// # Errors
     /// What of the settings cannot be used, in words for an operator.
     pub(crate) fn start(
-        settings: &model::Cluster,
-        endpoints: Option<&Endpoints>,
+        settings: &Arc<model::Cluster>,
+        endpoints: Option<&Arc<Endpoints>>,
         with: &Environment<'_>,
     ) -> Result<Self, String> {
         let tls = settings.tls.as_ref();
@@ -72,6 +77,7 @@ impl Cluster {
             settings: settings.clone(),
             tls,
             hosts: Arc::new(HostSet::new(settings.name.clone())),
+            endpoints: Mutex::default(),
             breakers: Breakers::new(settings.circuit_breakers),
             alt_stat_name: settings.alt_stat_name.as_deref().map(Arc::from),
             discovery_task: None,
@@ -80,7 +86,11 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn discover(&self, endpoints: Option<&Endpoints>, with: &Environment<'_>) -> Result<Option<Background>, String> {
+    fn discover(
+        &self,
+        endpoints: Option<&Arc<Endpoints>>,
+        with: &Environment<'_>,
+    ) -> Result<Option<Background>, String> {
         let discovery = match &self.settings.discovery {
             model::Discovery::Static(endpoints) => return self.hosts.publish_fixed(endpoints).map(|()| None),
             model::Discovery::Eds { .. } => return self.update(endpoints).map(|()| None),
@@ -99,8 +109,14 @@ impl Cluster {
     ///
     /// # Errors
     /// An endpoint is a name, which only DNS clusters resolve.
-    pub(crate) fn update(&self, endpoints: Option<&Endpoints>) -> Result<(), String> {
-        endpoints.map_or(Ok(()), |endpoints| self.hosts.publish_fixed(endpoints))
+    pub(crate) fn update(&self, endpoints: Option<&Arc<Endpoints>>) -> Result<(), String> {
+        let mut known = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(endpoints) = endpoints.filter(|endpoints| known.as_ref() != Some(*endpoints)) else {
+            return Ok(());
+        };
+        self.hosts.publish_fixed(endpoints)?;
+        *known = Some(Arc::clone(endpoints));
+        Ok(())
     }
 
     /// Its name.
@@ -114,7 +130,7 @@ impl Cluster {
     }
 
     /// How it is configured.
-    pub(crate) fn settings(&self) -> &model::Cluster {
+    pub(crate) fn settings(&self) -> &Arc<model::Cluster> {
         &self.settings
     }
 

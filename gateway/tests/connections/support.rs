@@ -205,8 +205,12 @@ pub(crate) fn bundle(
     listeners: impl IntoIterator<Item = Listener>,
     clusters: impl IntoIterator<Item = Cluster>,
 ) -> Bundle {
-    let listeners = listeners.into_iter().map(|listener| (listener.name.clone(), listener));
-    let clusters = clusters.into_iter().map(|cluster| (cluster.name.clone(), cluster));
+    let listeners = listeners
+        .into_iter()
+        .map(|listener| (listener.name.clone(), listener.into()));
+    let clusters = clusters
+        .into_iter()
+        .map(|cluster| (cluster.name.clone(), cluster.into()));
     Bundle {
         listeners: listeners.collect(),
         clusters: clusters.collect(),
@@ -299,10 +303,13 @@ pub(crate) fn rbac(action: RbacAction, name: &str, principal: Principal) -> Rbac
         principals: vec![principal],
     };
     RbacFilter {
-        rules: Some(Rbac {
-            action,
-            policies: [(PolicyName::parse(name).unwrap(), policy)].into(),
-        }),
+        rules: Some(
+            Rbac {
+                action,
+                policies: [(PolicyName::parse(name).unwrap(), policy.into())].into(),
+            }
+            .into(),
+        ),
         ..RbacFilter::default()
     }
 }

@@ -1,6 +1,6 @@
 //! A data plane with one HTTP listener, and a client that speaks to it byte by byte.
 
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::Path, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc, time::Duration};
 
 use gateway::{Gateway, Handle, Settings};
 use mesh::{
@@ -100,19 +100,19 @@ impl Plan {
         }];
         http.routes = RouteSource::Inline(RouteConfig {
             name: RouteConfigName::parse("r").unwrap(),
-            virtual_hosts: vec![VirtualHost {
+            virtual_hosts: vec![Arc::new(VirtualHost {
                 name: "v".to_owned(),
                 domains: ["example.com", "*.example.com"].map(domain).to_vec(),
                 routes: self.routes,
                 require_tls: false,
                 include_attempt_count: true,
-            }],
+            })],
             ignore_port_in_host_matching: true,
         });
         let clusters = self.clusters.into_iter();
         Bundle {
-            listeners: BTreeMap::from([(listener_name(), listener(http))]),
-            clusters: clusters.map(|cluster| (cluster.name.clone(), cluster)).collect(),
+            listeners: BTreeMap::from([(listener_name(), listener(http).into())]),
+            clusters: clusters.map(|cluster| (cluster.name.clone(), cluster.into())).collect(),
             ..Bundle::default()
         }
     }
@@ -127,10 +127,10 @@ pub(crate) fn only_path(path: &str) -> RbacFilter {
     let name = PolicyName::parse("ns[a]-policy[b]-rule[0]").unwrap();
     let rules = Rbac {
         action: RbacAction::Allow,
-        policies: BTreeMap::from([(name, policy)]),
+        policies: BTreeMap::from([(name, policy.into())]),
     };
     RbacFilter {
-        rules: Some(rules),
+        rules: Some(rules.into()),
         ..RbacFilter::default()
     }
 }

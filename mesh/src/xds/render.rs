@@ -119,11 +119,12 @@ pub fn fixed(proxy: &Proxy, bundle: &Bundle) -> Result<Value, RenderError> {
         Secrets::Files(files) => secrets::from_files(files, secrets::localize(&mut bundle))?,
         Secrets::Agent(_) => Vec::new(),
     };
-    let clusters = agent_cluster(proxy).into_iter().chain(bundle.clusters.into_values());
+    let clusters = bundle.clusters.into_values().map(Resource::Cluster);
+    let clusters = agent_cluster(proxy).into_iter().map(Resource::from).chain(clusters);
     let listeners = bundle.listeners.into_values().map(Resource::Listener);
     let resources = json!({
         "listeners": plain(listeners)?,
-        "clusters": plain(clusters.map(Resource::Cluster))?,
+        "clusters": plain(clusters)?,
         "secrets": secrets,
     });
     Ok(document(proxy, resources, None))
@@ -141,7 +142,7 @@ pub fn following(proxy: &Proxy, control: &ControlPlane) -> Result<Value, RenderE
     let tls = control.identity.as_ref().map(|identity| control_tls(proxy, identity));
     let clusters = [grpc_cluster(CONTROL_CLUSTER, &control.address, tls)];
     let clusters = clusters.into_iter().chain(agent_cluster(proxy));
-    let resources = json!({"clusters": plain(clusters.map(Resource::Cluster))?, "secrets": secrets});
+    let resources = json!({"clusters": plain(clusters.map(Resource::from))?, "secrets": secrets});
     Ok(document(proxy, resources, Some(dynamic_resources(control))))
 }
 

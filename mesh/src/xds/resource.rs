@@ -1,5 +1,7 @@
 //! A resource of any type, as ADS carries it.
 
+use std::sync::Arc;
+
 use super::{Any, DecodeError, decode, encode, pb, scope::decode_root};
 use crate::{
     ClusterName,
@@ -27,13 +29,13 @@ pub enum ResourceType {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Resource {
     /// CDS.
-    Cluster(Cluster),
+    Cluster(Arc<Cluster>),
     /// EDS, with the name clusters ask for.
-    Endpoints(ClusterName, Endpoints),
+    Endpoints(ClusterName, Arc<Endpoints>),
     /// LDS.
-    Listener(Listener),
+    Listener(Arc<Listener>),
     /// RDS.
-    RouteConfig(RouteConfig),
+    RouteConfig(Arc<RouteConfig>),
 }
 
 /// Largest resource accepted, in bytes of its `Any`.
@@ -105,17 +107,17 @@ impl Resource {
     pub fn decode(type_url: &str, any: &Any) -> Result<Self, DecodeError> {
         match ResourceType::from_type_url(type_url) {
             Some(kind @ ResourceType::Cluster) => {
-                decode::cluster(&unpack::<pb::cluster::Cluster>(kind, any)?).map(Self::Cluster)
+                decode::cluster(&unpack::<pb::cluster::Cluster>(kind, any)?).map(Self::from)
             }
             Some(kind @ ResourceType::Endpoints) => {
                 decode::endpoints(&unpack::<pb::endpoint::ClusterLoadAssignment>(kind, any)?)
-                    .map(|(name, endpoints)| Self::Endpoints(name, endpoints))
+                    .map(|(name, endpoints)| Self::Endpoints(name, Arc::new(endpoints)))
             }
             Some(kind @ ResourceType::Listener) => {
-                decode::listener(&unpack::<pb::listener::Listener>(kind, any)?).map(Self::Listener)
+                decode::listener(&unpack::<pb::listener::Listener>(kind, any)?).map(Self::from)
             }
             Some(kind @ ResourceType::RouteConfig) => {
-                decode::route_config(&unpack::<pb::route::RouteConfiguration>(kind, any)?).map(Self::RouteConfig)
+                decode::route_config(&unpack::<pb::route::RouteConfiguration>(kind, any)?).map(Self::from)
             }
             Some(ResourceType::Secret) | None => decode_root(None, "", |scope| {
                 Err(scope.field("type_url").refuse(
@@ -134,6 +136,24 @@ impl Resource {
             Self::Listener(listener) => encode::any(&encode::listener(listener)),
             Self::RouteConfig(routes) => encode::any(&encode::route_config(routes)),
         }
+    }
+}
+
+impl From<Cluster> for Resource {
+    fn from(cluster: Cluster) -> Self {
+        Self::Cluster(Arc::new(cluster))
+    }
+}
+
+impl From<Listener> for Resource {
+    fn from(listener: Listener) -> Self {
+        Self::Listener(Arc::new(listener))
+    }
+}
+
+impl From<RouteConfig> for Resource {
+    fn from(routes: RouteConfig) -> Self {
+        Self::RouteConfig(Arc::new(routes))
     }
 }
 

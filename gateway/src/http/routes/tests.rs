@@ -77,7 +77,7 @@ fn table(ignore_port: bool, virtual_hosts: Vec<model::VirtualHost>) -> RouteTabl
     let name = RouteConfigName::parse("r").unwrap();
     RouteTable::build(&model::RouteConfig {
         name,
-        virtual_hosts,
+        virtual_hosts: virtual_hosts.into_iter().map(Arc::new).collect(),
         ignore_port_in_host_matching: ignore_port,
     })
     .unwrap()
@@ -221,7 +221,7 @@ fn a_header_that_cannot_be_written_is_named() {
     };
     let config = model::RouteConfig {
         name: RouteConfigName::parse("https.80").unwrap(),
-        virtual_hosts: vec![host("v", &["*"], vec![bad])],
+        virtual_hosts: vec![host("v", &["*"], vec![bad]).into()],
         ignore_port_in_host_matching: true,
     };
     let error = RouteTable::build(&config).unwrap_err();

@@ -22,7 +22,7 @@ use crate::{
 
 /// A cluster; `revision` makes its content differ.
 pub(super) fn cluster(name: &str, revision: u8, eds: bool) -> Resource {
-    Resource::Cluster(Cluster {
+    Resource::from(Cluster {
         name: ClusterName::parse(name).unwrap(),
         alt_stat_name: None,
         discovery: match eds {
@@ -45,7 +45,7 @@ pub(super) fn cluster(name: &str, revision: u8, eds: bool) -> Resource {
 }
 
 pub(super) fn endpoints(name: &str, revision: u8) -> Resource {
-    Resource::Endpoints(ClusterName::parse(name).unwrap(), addresses(revision))
+    Resource::Endpoints(ClusterName::parse(name).unwrap(), addresses(revision).into())
 }
 
 fn addresses(revision: u8) -> Endpoints {
@@ -58,7 +58,7 @@ fn addresses(revision: u8) -> Endpoints {
 
 /// A listener whose routes come from `routes`.
 pub(super) fn listener(name: &str, revision: u8, routes: &str) -> Resource {
-    Resource::Listener(Listener {
+    Resource::from(Listener {
         name: ListenerName::parse(name).unwrap(),
         address: ([127, 0, 0, 1], 2000 + u16::from(revision)).into(),
         bind_to_port: true,
@@ -134,9 +134,9 @@ pub(super) fn routes(name: &str, revision: u8, cluster: &str) -> Resource {
         request_headers: HeaderChanges::default(),
         response_headers: HeaderChanges::default(),
     };
-    Resource::RouteConfig(RouteConfig {
+    Resource::from(RouteConfig {
         name: RouteConfigName::parse(name).unwrap(),
-        virtual_hosts: vec![VirtualHost {
+        virtual_hosts: vec![std::sync::Arc::new(VirtualHost {
             name: "all".to_owned(),
             domains: vec![Domain {
                 host: crate::host::HostPattern::Any,
@@ -145,7 +145,7 @@ pub(super) fn routes(name: &str, revision: u8, cluster: &str) -> Resource {
             routes: vec![route],
             require_tls: false,
             include_attempt_count: false,
-        }],
+        })],
         ignore_port_in_host_matching: false,
     })
 }

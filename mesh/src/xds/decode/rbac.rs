@@ -2,6 +2,8 @@
 //!
 //! The expressions are recursive, so their depth is bounded here.
 
+use std::sync::Arc;
+
 use crate::{
     PolicyName,
     authz::{Permission, Policy, Principal, Rbac, RbacAction, RbacFilter},
@@ -95,8 +97,8 @@ pub(super) fn network_filter(scope: &Scope<'_>, message: &network_rbac::Rbac) ->
     })
 }
 
-fn optional_rules(scope: &Scope<'_>, message: Option<&rbac::Rbac>) -> Decoded<Option<Rbac>> {
-    message.map(|message| rules(scope, message)).transpose()
+fn optional_rules(scope: &Scope<'_>, message: Option<&rbac::Rbac>) -> Decoded<Option<Arc<Rbac>>> {
+    message.map(|message| rules(scope, message).map(Arc::new)).transpose()
 }
 
 fn rules(scope: &Scope<'_>, message: &rbac::Rbac) -> Decoded<Rbac> {
@@ -111,7 +113,10 @@ fn rules(scope: &Scope<'_>, message: &rbac::Rbac) -> Decoded<Rbac> {
         .iter()
         .map(|(name, message)| {
             let scope = scope.key("policies", name);
-            Ok((scope.parse(name, PolicyName::parse)?, policy(&scope, message)?))
+            Ok((
+                scope.parse(name, PolicyName::parse)?,
+                Arc::new(policy(&scope, message)?),
+            ))
         })
         .collect();
     Ok(Rbac {

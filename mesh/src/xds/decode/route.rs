@@ -1,6 +1,6 @@
 //! `config.route.v3`: route configurations.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use crate::{
     ClusterName, RouteConfigName,
@@ -210,7 +210,7 @@ fn named(scope: &Scope<'_>, message: &route::RouteConfiguration, name: &str) -> 
 }
 
 /// Which of two hosts would get the request, nobody said.
-fn no_domain_twice(scope: &Scope<'_>, virtual_hosts: &[VirtualHost]) {
+fn no_domain_twice(scope: &Scope<'_>, virtual_hosts: &[Arc<VirtualHost>]) {
     let mut seen = HashSet::new();
     for (index, host) in virtual_hosts.iter().enumerate() {
         for domain in host.domains.iter().filter(|domain| !seen.insert(*domain)) {
@@ -222,7 +222,7 @@ fn no_domain_twice(scope: &Scope<'_>, virtual_hosts: &[VirtualHost]) {
     }
 }
 
-fn virtual_host(scope: &Scope<'_>, message: &route::VirtualHost) -> Decoded<VirtualHost> {
+fn virtual_host(scope: &Scope<'_>, message: &route::VirtualHost) -> Decoded<Arc<VirtualHost>> {
     scope.check(message);
     if message.name.is_empty() {
         return Err(scope.field("name").missing());
@@ -236,13 +236,13 @@ fn virtual_host(scope: &Scope<'_>, message: &route::VirtualHost) -> Decoded<Virt
         TlsRequirementType::All => true,
         TlsRequirementType::ExternalOnly => return Err(at.refuse("EXTERNAL_ONLY", "NONE or ALL")),
     };
-    Ok(VirtualHost {
+    Ok(Arc::new(VirtualHost {
         name: message.name.clone(),
         domains: scope.list("domains", &message.domains, |scope, text| domain(scope, text))?,
         routes: scope.list("routes", &message.routes, route)?,
         require_tls,
         include_attempt_count: message.include_request_attempt_count,
-    })
+    }))
 }
 
 /// `host`, `host:port`, `[v6]`, `[v6]:port`, and patterns.

@@ -28,11 +28,11 @@ pub(super) fn http_filter(value: &RbacFilter) -> Any {
     };
     merged(
         std::iter::once(filter)
-            .chain(split(value.rules.as_ref()).map(|part| http_rbac::Rbac {
+            .chain(split(value.rules.as_deref()).map(|part| http_rbac::Rbac {
                 rules: Some(part),
                 ..Default::default()
             }))
-            .chain(split(value.shadow_rules.as_ref()).map(|part| http_rbac::Rbac {
+            .chain(split(value.shadow_rules.as_deref()).map(|part| http_rbac::Rbac {
                 shadow_rules: Some(part),
                 ..Default::default()
             })),
@@ -48,11 +48,11 @@ pub(super) fn network_filter(value: &RbacFilter) -> Any {
     };
     merged(
         std::iter::once(filter)
-            .chain(split(value.rules.as_ref()).map(|part| network_rbac::Rbac {
+            .chain(split(value.rules.as_deref()).map(|part| network_rbac::Rbac {
                 rules: Some(part),
                 ..Default::default()
             }))
-            .chain(split(value.shadow_rules.as_ref()).map(|part| network_rbac::Rbac {
+            .chain(split(value.shadow_rules.as_deref()).map(|part| network_rbac::Rbac {
                 shadow_rules: Some(part),
                 ..Default::default()
             })),

@@ -36,7 +36,7 @@ const MAX_BODY: u32 = 1 << 20;
 pub fn route_config(value: &RouteConfig) -> route::RouteConfiguration {
     route::RouteConfiguration {
         name: value.name.to_string(),
-        virtual_hosts: value.virtual_hosts.iter().map(virtual_host).collect(),
+        virtual_hosts: value.virtual_hosts.iter().map(|host| virtual_host(host)).collect(),
         validate_clusters: common::boolean(false),
         max_direct_response_body_size_bytes: common::uint32(Some(MAX_BODY)),
         ignore_port_in_host_matching: value.ignore_port_in_host_matching,

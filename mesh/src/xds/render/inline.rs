@@ -1,5 +1,7 @@
 //! A bundle whose listeners and clusters point at nothing outside themselves.
 
+use std::sync::Arc;
+
 use super::RenderError;
 use crate::{
     bundle::Bundle,
@@ -16,10 +18,10 @@ pub(super) fn inline(bundle: &Bundle) -> Result<Bundle, RenderError> {
         ..Bundle::default()
     };
     for listener in out.listeners.values_mut() {
-        routes(listener, bundle)?;
+        routes(Arc::make_mut(listener), bundle)?;
     }
     for cluster in out.clusters.values_mut() {
-        endpoints(cluster, bundle)?;
+        endpoints(Arc::make_mut(cluster), bundle)?;
     }
     Ok(out)
 }
@@ -40,7 +42,7 @@ fn routes(listener: &mut Listener, bundle: &Bundle) -> Result<(), RenderError> {
             listener: listener.name.clone(),
             routes: name.clone(),
         })?;
-        http.routes = RouteSource::Inline(config.clone());
+        http.routes = RouteSource::Inline((**config).clone());
     }
     Ok(())
 }
@@ -60,9 +62,9 @@ fn endpoints(cluster: &mut Cluster, bundle: &Bundle) -> Result<(), RenderError> 
     })?;
     let resolved = |endpoint: &crate::cluster::Endpoint| matches!(endpoint.address, EndpointAddress::Socket(_));
     cluster.discovery = if endpoints.0.iter().all(resolved) {
-        Discovery::Static(endpoints.clone())
+        Discovery::Static((**endpoints).clone())
     } else {
-        Discovery::StrictDns(endpoints.clone(), DnsSettings::default())
+        Discovery::StrictDns((**endpoints).clone(), DnsSettings::default())
     };
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Secrets of a bootstrap: which are named, and which file each is in.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ pub(super) fn own() -> BTreeSet<SecretName> {
 /// Makes a bundle take its secrets from the bootstrap. Returns their names.
 pub(super) fn localize(bundle: &mut Bundle) -> BTreeSet<SecretName> {
     let mut secrets: Vec<&mut SecretRef> = Vec::new();
-    for listener in bundle.listeners.values_mut() {
+    for listener in bundle.listeners.values_mut().map(Arc::make_mut) {
         let chains = listener
             .filter_chains
             .iter_mut()
@@ -46,7 +46,12 @@ pub(super) fn localize(bundle: &mut Bundle) -> BTreeSet<SecretName> {
             secrets.extend(tls.validation.as_mut().and_then(of_validation));
         }
     }
-    for tls in bundle.clusters.values_mut().filter_map(|cluster| cluster.tls.as_mut()) {
+    for tls in bundle
+        .clusters
+        .values_mut()
+        .map(Arc::make_mut)
+        .filter_map(|cluster| cluster.tls.as_mut())
+    {
         secrets.extend(tls.certificate.as_mut().and_then(of_certificate));
         secrets.extend(tls.validation.as_mut().and_then(of_validation));
     }

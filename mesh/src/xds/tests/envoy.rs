@@ -79,7 +79,7 @@ fn bootstrap(runner: &mut TestRunner) -> Value {
         let mut cluster = strategies::cluster().new_tree(runner).unwrap().current();
         cluster.name = ClusterName::parse(&format!("cluster-{index}")).unwrap();
         make_cluster_loadable(&mut cluster);
-        (Resource::Listener(listener), Resource::Cluster(cluster))
+        (Resource::from(listener), Resource::from(cluster))
     };
     let (listeners, mut clusters): (Vec<_>, Vec<_>) = (0..RESOURCES)
         .map(&mut draw)

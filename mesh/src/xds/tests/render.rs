@@ -50,9 +50,9 @@ fn bundle() -> BoxedStrategy<Bundle> {
                         name: name.clone(),
                         ..routes.clone()
                     };
-                    bundle.routes.insert(name, config);
+                    bundle.routes.insert(name, config.into());
                 }
-                bundle.listeners.insert(listener.name.clone(), listener);
+                bundle.listeners.insert(listener.name.clone(), listener.into());
             }
             for (cluster, (_, endpoints)) in placed {
                 if let Discovery::Eds {
@@ -61,9 +61,9 @@ fn bundle() -> BoxedStrategy<Bundle> {
                 } = &cluster.discovery
                 {
                     let name = service_name.as_ref().unwrap_or(&cluster.name);
-                    bundle.endpoints.insert(name.clone(), endpoints);
+                    bundle.endpoints.insert(name.clone(), endpoints.into());
                 }
-                bundle.clusters.insert(cluster.name.clone(), cluster);
+                bundle.clusters.insert(cluster.name.clone(), cluster.into());
             }
             bundle
         })
@@ -89,7 +89,10 @@ fn assigned(discovery: &Discovery, bundle: &Bundle, cluster: &crate::ClusterName
         Discovery::Eds {
             service_name,
             source: Source::Ads,
-        } => bundle.endpoints.get(service_name.as_ref().unwrap_or(cluster)).cloned(),
+        } => bundle
+            .endpoints
+            .get(service_name.as_ref().unwrap_or(cluster))
+            .map(|endpoints| Endpoints::clone(endpoints)),
         Discovery::Eds { .. } | Discovery::StrictDns(..) | Discovery::LogicalDns(..) | Discovery::OriginalDst => None,
     }
 }
@@ -118,7 +121,7 @@ proptest! {
         prop_assert_eq!(read.ads, None);
         prop_assert_eq!(read.listeners.len(), bundle.listeners.len());
         for listener in &read.listeners {
-            let mut expected = bundle.listeners[&listener.name].clone();
+            let mut expected = Listener::clone(&bundle.listeners[&listener.name]);
             let chains = expected.filter_chains.iter_mut().chain(&mut expected.default_filter_chain);
             for chain in chains {
                 if let Some(tls) = &mut chain.tls {
@@ -128,14 +131,14 @@ proptest! {
                 if let Protocol::Http(http) = &mut chain.protocol
                     && let RouteSource::Rds(name, Source::Ads) = &http.routes
                 {
-                    http.routes = RouteSource::Inline(bundle.routes[name].clone());
+                    http.routes = RouteSource::Inline(RouteConfig::clone(&bundle.routes[name]));
                 }
             }
             prop_assert_eq!(listener, &expected);
         }
         prop_assert_eq!(read.clusters.len(), bundle.clusters.len());
         for cluster in &read.clusters {
-            let mut expected = bundle.clusters[&cluster.name].clone();
+            let mut expected = crate::cluster::Cluster::clone(&bundle.clusters[&cluster.name]);
             if let Some(endpoints) = assigned(&expected.discovery, &bundle, &cluster.name) {
                 expected.discovery = Discovery::Static(endpoints);
             }

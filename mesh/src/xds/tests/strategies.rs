@@ -115,10 +115,10 @@ pub(super) fn resource() -> BoxedStrategy<crate::xds::Resource> {
     use crate::xds::Resource;
 
     prop_oneof![
-        cluster().prop_map(Resource::Cluster),
-        endpoints().prop_map(|(name, endpoints)| Resource::Endpoints(name, endpoints)),
-        listener().prop_map(Resource::Listener),
-        route_config().prop_map(Resource::RouteConfig),
+        cluster().prop_map(Resource::from),
+        endpoints().prop_map(|(name, endpoints)| Resource::Endpoints(name, endpoints.into())),
+        listener().prop_map(Resource::from),
+        route_config().prop_map(Resource::from),
     ]
     .boxed()
 }

@@ -134,12 +134,16 @@ impl Holdings {
         match kind {
             ResourceType::Endpoints => {
                 let clusters = bundles.into_iter().flat_map(|bundle| bundle.clusters.values());
-                let names = clusters.filter_map(endpoints_of).chain(&self.outside.endpoints);
+                let names = clusters
+                    .filter_map(|cluster| endpoints_of(cluster))
+                    .chain(&self.outside.endpoints);
                 names.map(|name| name.as_str().into()).collect()
             }
             ResourceType::RouteConfig => {
                 let listeners = bundles.into_iter().flat_map(|bundle| bundle.listeners.values());
-                let names = listeners.flat_map(routes_of).chain(&self.outside.routes);
+                let names = listeners
+                    .flat_map(|listener| routes_of(listener))
+                    .chain(&self.outside.routes);
                 names.map(|name| name.as_str().into()).collect()
             }
             ResourceType::Cluster | ResourceType::Listener | ResourceType::Secret => BTreeSet::new(),
@@ -233,10 +237,10 @@ impl Holdings {
 
     /// Drops endpoints and route configurations that nothing points at.
     fn drop_unused(&self, bundle: &mut Bundle) {
-        let used = bundle.clusters.values().filter_map(endpoints_of);
+        let used = bundle.clusters.values().filter_map(|cluster| endpoints_of(cluster));
         let used: BTreeSet<&ClusterName> = used.chain(&self.outside.endpoints).collect();
         bundle.endpoints.retain(|name, _| used.contains(name));
-        let used = bundle.listeners.values().flat_map(routes_of);
+        let used = bundle.listeners.values().flat_map(|listener| routes_of(listener));
         let used: BTreeSet<&RouteConfigName> = used.chain(&self.outside.routes).collect();
         bundle.routes.retain(|name, _| used.contains(name));
     }

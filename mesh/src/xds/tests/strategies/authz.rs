@@ -1,5 +1,7 @@
 //! RBAC filters.
 
+use std::sync::Arc;
+
 use proptest::{
     collection::{btree_map, vec},
     option,
@@ -121,7 +123,7 @@ pub(super) fn rbac(layer: Layer) -> BoxedStrategy<Rbac> {
     let name = name.prop_map(|text| PolicyName::parse(&text).unwrap());
     (
         select(vec![RbacAction::Allow, RbacAction::Deny, RbacAction::Log]),
-        btree_map(name, policy, 0..3),
+        btree_map(name, policy.prop_map(Arc::new), 0..3),
     )
         .prop_map(|(action, policies)| Rbac { action, policies })
         .boxed()
@@ -130,8 +132,8 @@ pub(super) fn rbac(layer: Layer) -> BoxedStrategy<Rbac> {
 pub(super) fn rbac_filter(layer: Layer) -> BoxedStrategy<RbacFilter> {
     (option::of(rbac(layer)), option::of(rbac(layer)), word(), word())
         .prop_map(|(rules, shadow_rules, shadow_prefix, stat_prefix)| RbacFilter {
-            rules,
-            shadow_rules,
+            rules: rules.map(Arc::new),
+            shadow_rules: shadow_rules.map(Arc::new),
             shadow_prefix,
             stat_prefix,
         })

@@ -1,5 +1,7 @@
 //! Route configurations.
 
+use std::sync::Arc;
+
 use proptest::{
     collection::vec,
     option,
@@ -217,7 +219,7 @@ pub(in crate::xds::tests) fn route_config() -> BoxedStrategy<RouteConfig> {
     (word(), virtual_hosts(), any::<bool>())
         .prop_map(|(name, virtual_hosts, ignore_port_in_host_matching)| RouteConfig {
             name: RouteConfigName::parse(&name).unwrap(),
-            virtual_hosts,
+            virtual_hosts: virtual_hosts.into_iter().map(Arc::new).collect(),
             ignore_port_in_host_matching,
         })
         .boxed()
