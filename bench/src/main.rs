@@ -20,6 +20,7 @@ mod metric;
 mod process;
 mod report;
 mod rival;
+mod scale;
 mod scenario;
 mod stage;
 mod upstream;
@@ -41,6 +42,8 @@ enum Cli {
     Compare(compare::Args),
     /// Lists the scenarios, what each shows, and what ours is to reach
     List,
+    /// Times a change of one host, station by station
+    Stages(scale::stages::Args),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -50,5 +53,6 @@ fn main() -> anyhow::Result<ExitCode> {
             print!("{}", list::List);
             Ok(ExitCode::SUCCESS)
         }
+        Cli::Stages(args) => scale::stages::run(&args),
     }
 }

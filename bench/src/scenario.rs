@@ -37,10 +37,23 @@ pub(crate) enum Run {
 /// What control compiles for a scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Setup {
-    /// Authorization policies in force: team i may reach host i.
+    /// Authorization policies in force.
     pub(crate) policies: usize,
     /// Whether a second tenant may reach the plain host.
     pub(crate) flooder: bool,
+    /// What they say.
+    pub(crate) shape: Shape,
+}
+
+/// What policies say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Team i may reach host i.
+    Hosts,
+    /// Team i may reach the one host: the namespace decides.
+    OneHost,
+    /// One policy, with a rule for each team.
+    Rules,
 }
 
 /// What ours is to reach.
@@ -94,6 +107,7 @@ impl Setup {
     pub(crate) const BASIC: Self = Self {
         policies: 1,
         flooder: false,
+        shape: Shape::Hosts,
     };
     /// Most of anything in a smoke run.
     const QUICK: usize = 100;

@@ -22,7 +22,7 @@ use mesh::{
     },
 };
 
-use crate::scenario::Setup;
+use crate::scenario::{Setup, Shape};
 
 /// The host that clients ask for, in plaintext beyond the gateway.
 pub(crate) const PLAIN: &str = "plain.test";
@@ -104,8 +104,13 @@ impl Stage {
 
     /// Has control compile the setup's resources into the file that ours and Envoy start from.
     fn compile(&self, setup: Setup) -> anyhow::Result<()> {
-        let resources = self.path("resources.yaml");
-        fs::write(&resources, self.resources(setup))?;
+        let resources = self.path("resources");
+        fs::create_dir(&resources)?;
+        fs::write(resources.join("gateway.yaml"), self.resources(setup.flooder))?;
+        let policies: Vec<_> = policies(setup, self.ports.mutual).collect();
+        for (number, part) in policies.chunks(PER_FILE).enumerate() {
+            fs::write(resources.join(format!("policies-{number}.yaml")), part.concat())?;
+        }
         let loaded = istio::load(&resources);
         let wrong: Vec<_> = loaded.diagnostics.iter().filter(|found| found.is_error()).collect();
         ensure!(wrong.is_empty(), "the resources are not in order: {wrong:?}");
@@ -142,8 +147,8 @@ impl Stage {
         Ok(())
     }
 
-    /// The gateway of the tutorial with this run's ports, and what the setup says.
-    fn resources(&self, setup: Setup) -> String {
+    /// The gateway of the tutorial with this run's ports.
+    fn resources(&self, flooder: bool) -> String {
         let Ports {
             mutual,
             passthrough,
@@ -217,19 +222,35 @@ spec:
             );
         }
         text += &policy("callers", "team-0", &[PLAIN, SECURE], mutual);
-        if setup.flooder {
+        if flooder {
             text += &policy("flooder", "flood", &[PLAIN], mutual);
         }
         text += &policy("tunnels", "", &[], passthrough);
-        for team in 1..setup.policies {
-            text += &policy(
-                &format!("team-{team}"),
-                &format!("team-{team}"),
-                &[&format!("host-{team}.test")],
-                mutual,
-            );
-        }
         text
+    }
+}
+
+/// Policies in one file: what control reads of a file is bounded.
+const PER_FILE: usize = 2_000;
+
+/// The policies that a setup adds to that of the caller.
+fn policies(setup: Setup, port: u16) -> Box<dyn Iterator<Item = String>> {
+    let teams = 1..setup.policies;
+    let of = move |team: usize, host: &str| {
+        let team = format!("team-{team}");
+        policy(&team, &team, &[host], port)
+    };
+    match setup.shape {
+        Shape::Hosts => Box::new(teams.map(move |team| of(team, &format!("host-{team}.test")))),
+        Shape::OneHost => Box::new(teams.map(move |team| of(team, PLAIN))),
+        Shape::Rules => {
+            let rules = teams.map(|team| {
+                format!("  - {{from: [{{source: {{namespaces: [team-{team}]}}}}], to: [{{operation: {{hosts: [{PLAIN}]}}}}]}}\n")
+            });
+            let head = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: rules, namespace: \
+                        istio-egress}\nspec:\n  rules:\n";
+            Box::new(std::iter::once(head.to_owned() + &rules.collect::<String>()))
+        }
     }
 }
 
@@ -277,7 +298,7 @@ fn save(identity: &Identity, directory: &Path, roots: &Roots) -> anyhow::Result<
 const PORTS: RangeInclusive<u16> = 10_240..=32_000;
 
 /// A port that is free now. Proxies of a scenario use it one after the other.
-fn free_port() -> anyhow::Result<u16> {
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     let free = |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
     let mut tried = std::iter::repeat_with(|| rand::random_range(PORTS)).take(1_000);
     tried.find(free).context("no port is free")

@@ -62,7 +62,7 @@ impl Applied {
         loaded
             .iter()
             .map(|object| match self.objects.by_id(&object.id) {
-                Some(before) if before == object => Arc::clone(before),
+                Some(before) if Arc::ptr_eq(before, object) || before == object => Arc::clone(before),
                 Some(_) | None => Arc::clone(object),
             })
             .collect()

@@ -28,7 +28,7 @@ pub mod virtual_service;
 mod yaml;
 
 pub(crate) use load::stamp;
-pub use load::{Loaded, Skipped, load};
+pub use load::{Loaded, Reader, Skipped, load};
 pub use metadata::{Metadata, ObjectId};
 pub use object::{Kind, Object, Objects, Spec};
 pub use path::FieldPath;

@@ -7,7 +7,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -22,7 +22,7 @@ use tokio::{
 use crate::{
     applied::Applied,
     diag::{Diagnostic, Severity},
-    istio,
+    istio::{self, Reader},
 };
 
 /// A directory (or file) of resources, and what of it is in force.
@@ -30,11 +30,12 @@ use crate::{
 pub struct Directory {
     path: PathBuf,
     root_namespace: String,
+    reader: Arc<Mutex<Reader>>,
     state: watch::Sender<Arc<Applied>>,
 }
 
 /// Silence that ends a burst of changes.
-const QUIET: Duration = Duration::from_millis(50);
+const QUIET: Duration = Duration::from_millis(5);
 /// Longest burst that is waited out.
 const MAX_BURST: Duration = Duration::from_millis(500);
 /// Time between comparisons while notification works.
@@ -46,12 +47,14 @@ impl Directory {
     /// Reads the directory once. `root_namespace` is where policies for the whole mesh are. Cannot fail: a directory that
     /// cannot be read is a diagnostic, and may become readable.
     pub fn open(path: &Path, root_namespace: &str) -> Self {
-        let applied = Applied::default().advance(istio::load(path), root_namespace);
+        let mut reader = Reader::default();
+        let applied = Applied::default().advance(reader.load(path), root_namespace);
         log_new(&applied, &Applied::default());
         let (state, _) = watch::channel(Arc::new(applied));
         Self {
             path: path.to_owned(),
             root_namespace: root_namespace.to_owned(),
+            reader: Arc::new(Mutex::new(reader)),
             state,
         }
     }
@@ -78,9 +81,10 @@ impl Directory {
 
     async fn reload(&self) {
         let (path, root) = (self.path.clone(), self.root_namespace.clone());
-        let before = Arc::clone(&self.state.borrow());
+        let (before, reader) = (Arc::clone(&self.state.borrow()), Arc::clone(&self.reader));
         let advance = move || {
-            let after = before.advance(istio::load(&path), &root);
+            let loaded = reader.lock().unwrap_or_else(PoisonError::into_inner).load(&path);
+            let after = before.advance(loaded, &root);
             before.differs(&after).then_some((before, after))
         };
         match tokio::task::spawn_blocking(advance).await {

@@ -155,18 +155,19 @@ impl Catalog {
 
     /// Everything put together.
     pub(crate) fn desired(&self) -> Desired<'_> {
-        let mut desired = Desired::default();
         let files = [&self.listeners_from, &self.clusters_from];
         let files = files.into_iter().flatten().filter_map(|file| self.files.get(file));
-        for bundle in [&*self.control].into_iter().chain(files).chain([&self.fixed]) {
-            desired.listeners.extend(&bundle.listeners);
-            desired.clusters.extend(&bundle.clusters);
-            desired.point_at(Origin::Ads, bundle);
+        // Of what has the same name the last counts.
+        let bundles: Vec<&Bundle> = [&*self.control].into_iter().chain(files).chain([&self.fixed]).collect();
+        let of_control = bundles.iter().map(|bundle| (Origin::Ads, *bundle));
+        let pointed_at: Vec<_> = of_control.chain(self.files.pointed_at()).collect();
+        // Collecting sorted runs merges them, which inserting one by one would not.
+        Desired {
+            listeners: bundles.iter().flat_map(|bundle| &bundle.listeners).collect(),
+            clusters: bundles.iter().flat_map(|bundle| &bundle.clusters).collect(),
+            routes: Desired::by_origin(&pointed_at, |bundle| &bundle.routes),
+            endpoints: Desired::by_origin(&pointed_at, |bundle| &bundle.endpoints),
         }
-        for (origin, bundle) in self.files.pointed_at() {
-            desired.point_at(origin, bundle);
-        }
-        desired
     }
 
     /// What static listeners and clusters, and those of files, want of the control plane.
@@ -260,13 +261,15 @@ fn has(bundle: &Bundle, resource: Resource, name: &str) -> bool {
 }
 
 impl<'a> Desired<'a> {
-    /// Adds what others point at.
-    fn point_at(&mut self, origin: Origin<'a>, bundle: &'a Bundle) {
-        let routes = bundle.routes.iter();
-        self.routes
-            .extend(routes.map(|(name, routes)| ((name, origin), routes)));
-        let endpoints = bundle.endpoints.iter();
-        self.endpoints
-            .extend(endpoints.map(|(name, endpoints)| ((name, origin), endpoints)));
+    /// What others point at.
+    fn by_origin<K: Ord, V>(
+        bundles: &[(Origin<'a>, &'a Bundle)],
+        of: impl Fn(&'a Bundle) -> &'a BTreeMap<K, Arc<V>>,
+    ) -> BTreeMap<(&'a K, Origin<'a>), &'a Arc<V>> {
+        let each = bundles.iter().flat_map(|(origin, bundle)| {
+            let resources = of(bundle).iter();
+            resources.map(|(name, value)| ((name, *origin), value))
+        });
+        each.collect()
     }
 }

@@ -45,7 +45,7 @@ use crate::{
 use body::ResponseBody;
 use head::{Head, Refusal};
 use reply::Client;
-pub(crate) use routes::RouteTable;
+pub(crate) use routes::{Former, RouteTable};
 use routes::{Route, VirtualHost};
 use serve::Session;
 pub(crate) use serve::serve_connection;

@@ -1,9 +1,10 @@
-//! What a request costs when many policies are in force.
+//! What a request costs when many policies are in force. Envoy, which walks all of them, is left out above 10,000.
 
-use super::{ENVOY, Group, Run, Scenario, Setup, Target};
+use super::{ENVOY, Group, Run, Scenario, Setup, Shape, Target};
 use crate::{
     load::{Load, Protocol},
     metric::Metric,
+    rival::Kind,
     stage::PLAIN,
 };
 
@@ -18,22 +19,76 @@ pub(super) const GROUP: Group = Group {
             rivals: ENVOY,
             targets: &[],
         },
-        Scenario {
-            name: "policies-1000",
-            about: "mTLS HTTP/2 request under 1,000 policies",
-            run: REQUESTS,
-            setup: Setup {
-                policies: 1_000,
-                ..Setup::BASIC
-            },
-            rivals: ENVOY,
-            targets: &[Target::own(Metric::Cpu, "policies-1", 1.1)],
-        },
+        under(
+            "policies-100",
+            "under 100 policies: team i may reach host i",
+            100,
+            Shape::Hosts,
+            ENVOY,
+        ),
+        under("policies-1000", "under 1,000 policies", 1_000, Shape::Hosts, ENVOY),
+        under("policies-10000", "under 10,000 policies", 10_000, Shape::Hosts, ENVOY),
+        under("policies-50000", "under 50,000 policies", 50_000, Shape::Hosts, NOBODY),
+        under(
+            "one-host-100",
+            "under 100 policies for one host: the namespace decides",
+            100,
+            Shape::OneHost,
+            ENVOY,
+        ),
+        under(
+            "one-host-10000",
+            "under 10,000 policies for one host",
+            10_000,
+            Shape::OneHost,
+            ENVOY,
+        ),
+        under(
+            "one-host-50000",
+            "under 50,000 policies for one host",
+            50_000,
+            Shape::OneHost,
+            NOBODY,
+        ),
+        under(
+            "rules-1000",
+            "under one policy of 1,000 rules",
+            1_000,
+            Shape::Rules,
+            ENVOY,
+        ),
     ],
 };
+
+/// Nobody but ours.
+const NOBODY: &[Kind] = &[];
+
+/// As dear as under one.
+const FLAT: &[Target] = &[Target::own(Metric::Cpu, "policies-1", 1.1)];
 
 const REQUESTS: Run = Run::Load(Load::Requests {
     protocol: Protocol::Http2,
     host: PLAIN,
     status: 200,
 });
+
+const fn under(
+    name: &'static str,
+    about: &'static str,
+    policies: usize,
+    shape: Shape,
+    rivals: &'static [Kind],
+) -> Scenario {
+    Scenario {
+        name,
+        about,
+        run: REQUESTS,
+        setup: Setup {
+            policies,
+            shape,
+            ..Setup::BASIC
+        },
+        rivals,
+        targets: FLAT,
+    }
+}

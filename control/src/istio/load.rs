@@ -4,11 +4,13 @@
 //! a mounted ConfigMap keeps its versions in such directories and links each file to the current one.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    thread,
+    time::{Duration, SystemTime},
 };
 
 use super::{
@@ -51,22 +53,116 @@ const MAX_FILE: u64 = 4 << 20;
 const MAX_FILES: usize = 10_000;
 /// Depth of directories.
 const MAX_DEPTH: usize = 16;
+/// Age from which a file's times tell its versions apart.
+const SETTLED: Duration = Duration::from_secs(2);
+/// Files below which another thread is not worth its while.
+const MIN_SHARE: usize = 64;
 
 /// Reads a directory, or a single file. Never fails: what cannot be read is a diagnostic.
 pub fn load(path: &Path) -> Loaded {
-    let mut loaded = Loaded::default();
-    let mut files = Vec::new();
-    if path.is_file() {
-        files.push(path.to_owned());
-    } else if let Err((place, reason)) = collect(path, 0, &mut files) {
-        loaded.incomplete = true;
-        loaded.unreadable(&file_name(&place), reason);
+    Reader::default().load(path)
+}
+
+/// Reads a directory again and again, and of it only the files that have changed.
+#[derive(Debug, Default)]
+pub struct Reader {
+    known: HashMap<PathBuf, Known>,
+}
+
+/// What a file said when it was read.
+#[derive(Debug)]
+struct Known {
+    stamp: Stamp,
+    /// Whether a later change would have another stamp.
+    settled: bool,
+    content: Arc<Result<FileContent, String>>,
+}
+
+/// What tells one version of a file from another without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    length: u64,
+    modified: Option<SystemTime>,
+    changed: (i64, i64),
+}
+
+impl Reader {
+    /// Reads a directory, or a single file, as [`load`] does. What did not change since the last time is what it was then.
+    pub fn load(&mut self, path: &Path) -> Loaded {
+        let mut loaded = Loaded::default();
+        let mut files = Vec::new();
+        if path.is_file() {
+            files.push(path.to_owned());
+        } else if let Err((place, reason)) = collect(path, 0, &mut files) {
+            loaded.incomplete = true;
+            loaded.unreadable(&file_name(&place), reason);
+        }
+        files.sort();
+        let mut former = std::mem::take(&mut self.known);
+        let jobs: Vec<_> = files.into_iter().map(|file| (former.remove(&file), file)).collect();
+        for (file, known) in read_all(jobs) {
+            loaded.content(&file, &known.content);
+            self.known.insert(file, known);
+        }
+        loaded.finish()
     }
-    files.sort();
-    for file in &files {
-        loaded.file(file);
+}
+
+/// Reads what changed, on all cores if there is much of it: a start reads everything.
+fn read_all(mut jobs: Vec<(Option<Known>, PathBuf)>) -> Vec<(PathBuf, Known)> {
+    let read = |jobs: Vec<(Option<Known>, PathBuf)>| -> Vec<_> {
+        let each = jobs.into_iter();
+        each.map(|(known, file)| (file.clone(), Known::now(known, &file)))
+            .collect()
+    };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let share = jobs.len().div_ceil(cores).max(MIN_SHARE);
+    let mut parts = Vec::new();
+    while jobs.len() > share {
+        parts.push(jobs.split_off(jobs.len() - share));
     }
-    loaded.finish()
+    thread::scope(|scope| {
+        let others: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || read(part))).collect();
+        let mut all = read(jobs);
+        for other in others.into_iter().rev() {
+            all.extend(other.join().expect("reading files does not panic"));
+        }
+        all
+    })
+}
+
+impl Known {
+    fn now(former: Option<Self>, file: &Path) -> Self {
+        let stamp = Stamp::of(file);
+        match former {
+            Some(same) if same.settled && same.stamp == stamp => same,
+            Some(_) | None => Self {
+                settled: stamp.is_settled(),
+                stamp,
+                content: Arc::new(read_file(file).map(|text| read::read(&file_name(file), &text))),
+            },
+        }
+    }
+}
+
+impl Stamp {
+    fn of(file: &Path) -> Self {
+        let metadata = fs::metadata(file).ok();
+        let metadata = metadata.as_ref();
+        Self {
+            file: metadata.map_or((0, 0), |is| (is.dev(), is.ino())),
+            length: metadata.map_or(0, fs::Metadata::len),
+            modified: metadata.and_then(|is| is.modified().ok()),
+            changed: metadata.map_or((0, 0), |is| (is.ctime(), is.ctime_nsec())),
+        }
+    }
+
+    /// Times are only as fine as the file system's: a file that was written a moment ago may be written again within the same.
+    fn is_settled(&self) -> bool {
+        let age = self.modified.and_then(|modified| modified.elapsed().ok());
+        age.is_some_and(|age| age > SETTLED)
+    }
 }
 
 /// What tells one state of a directory from another without reading its files: names, sizes, times of change.
@@ -134,33 +230,29 @@ fn file_name(path: &Path) -> Arc<str> {
 }
 
 impl Loaded {
-    fn file(&mut self, path: &Path) {
-        let name = file_name(path);
-        match read_file(path) {
-            Ok(text) => self.add(&name, read::read(&name, &text)),
-            Err(reason) => self.unreadable(&name, reason),
+    fn content(&mut self, file: &Path, content: &Result<FileContent, String>) {
+        match content {
+            Ok(content) => self.add(file, content),
+            Err(reason) => self.unreadable(&file_name(file), reason.clone()),
         }
     }
 
-    fn add(&mut self, name: &Arc<str>, content: FileContent) {
-        self.diagnostics.extend(content.diagnostics);
-        self.rejected.extend(content.rejected);
-        self.skipped.extend(
-            content
-                .skipped
-                .into_iter()
-                .map(|(object, location)| Skipped { object, location }),
-        );
+    fn add(&mut self, file: &Path, content: &FileContent) {
+        self.diagnostics.extend(content.diagnostics.iter().cloned());
+        self.rejected.extend(content.rejected.iter().cloned());
+        let skipped = content.skipped.iter().cloned();
+        self.skipped
+            .extend(skipped.map(|(object, location)| Skipped { object, location }));
         if content.unnamed {
-            self.unreadable.insert(Arc::clone(name));
+            self.unreadable.insert(file_name(file));
         }
-        for object in content.objects {
+        for object in &content.objects {
             self.object(object);
         }
     }
 
     /// Adds an object; two of the same name are both refused, for files have no order that could decide.
-    fn object(&mut self, object: Arc<Object>) {
+    fn object(&mut self, object: &Arc<Object>) {
         if let Some(first) = self.objects.by_id(&object.id) {
             let first_at = first.locate(&FieldPath::ROOT);
             self.diagnostics.push(Diagnostic {
@@ -174,7 +266,7 @@ impl Loaded {
             });
             self.rejected.insert(object.id.clone(), first_at);
         } else {
-            self.objects.insert(object);
+            self.objects.insert(Arc::clone(object));
         }
     }
 

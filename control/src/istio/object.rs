@@ -1,6 +1,6 @@
 //! One object of any kind, and all objects of a configuration.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Borrow, cmp::Ordering, collections::BTreeSet, sync::Arc};
 
 use super::{
     authorization_policy::AuthorizationPolicy,
@@ -38,7 +38,11 @@ pub(super) struct Source {
 
 /// All objects of a configuration, each once, in order of kind, namespace and name.
 #[derive(Debug, Clone, Default)]
-pub struct Objects(BTreeMap<ObjectId, Arc<Object>>);
+pub struct Objects(BTreeSet<ById>);
+
+/// An object that is filed by which one it is.
+#[derive(Debug, Clone)]
+struct ById(Arc<Object>);
 
 /// A kind of object that is read.
 pub trait Kind: Sized + 'static {
@@ -153,8 +157,9 @@ impl Objects {
     /// Every object of a kind, in order of namespace and name.
     pub fn of<K: Kind>(&self) -> impl Iterator<Item = (&Arc<Object>, &K)> {
         let from = ObjectId::new(K::NAME, "", "");
-        let same = self.0.range(from..).take_while(|(id, _)| id.kind == K::NAME);
-        same.filter_map(|(_, object)| K::of(&object.spec).map(|content| (object, content)))
+        let same = self.0.range(from..).map(|ById(object)| object);
+        let same = same.take_while(|object| object.id.kind == K::NAME);
+        same.filter_map(|object| K::of(&object.spec).map(|content| (object, content)))
     }
 
     /// One object of a kind.
@@ -165,12 +170,12 @@ impl Objects {
 
     /// One object.
     pub fn by_id(&self, id: &ObjectId) -> Option<&Arc<Object>> {
-        self.0.get(id)
+        self.0.get(id).map(|ById(object)| object)
     }
 
     /// Every object.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Object>> {
-        self.0.values()
+        self.0.iter().map(|ById(object)| object)
     }
 
     /// How many there are.
@@ -185,17 +190,43 @@ impl Objects {
 
     /// Adds an object; one of the same name is replaced and returned.
     pub fn insert(&mut self, object: Arc<Object>) -> Option<Arc<Object>> {
-        self.0.insert(object.id.clone(), object)
+        self.0.replace(ById(object)).map(|ById(object)| object)
     }
 
     /// Takes an object out.
     pub fn remove(&mut self, id: &ObjectId) -> Option<Arc<Object>> {
-        self.0.remove(id)
+        self.0.take(id).map(|ById(object)| object)
     }
 }
 
 impl FromIterator<Arc<Object>> for Objects {
     fn from_iter<I: IntoIterator<Item = Arc<Object>>>(objects: I) -> Self {
-        Self(objects.into_iter().map(|object| (object.id.clone(), object)).collect())
+        Self(objects.into_iter().map(ById).collect())
+    }
+}
+
+impl Borrow<ObjectId> for ById {
+    fn borrow(&self) -> &ObjectId {
+        &self.0.id
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}
+
+impl PartialOrd for ById {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ById {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.id.cmp(&other.0.id)
     }
 }

@@ -7,7 +7,10 @@ use std::{
     thread,
 };
 
-use mesh::{bundle::Bundle, xds::ads::ResourceSet};
+use mesh::{
+    bundle::Bundle,
+    xds::ads::{Encoding, ResourceSet},
+};
 use tokio::sync::{Semaphore, watch};
 
 use crate::node::Node;
@@ -35,14 +38,17 @@ pub(super) struct Compiler {
     cores: Semaphore,
 }
 
+/// The last encoding for each kind of proxy, and of which generation it is. Those of earlier ones are what the next share with.
 #[derive(Default)]
 struct Cache {
     generation: u64,
-    sets: HashMap<Node, Arc<ResourceSet>>,
+    encodings: HashMap<Node, (u64, Arc<Encoding>)>,
 }
 
 /// Descriptions of proxies remembered; replicas of a workload differ in their addresses only.
 const MAX_CACHED: usize = 4096;
+/// Generations after which a kind of proxy that did not ask again is forgotten.
+const STALE: u64 = 16;
 
 impl Compiler {
     pub(super) fn new(generations: watch::Receiver<Generation>) -> Self {
@@ -69,28 +75,39 @@ impl Compiler {
             return Some(set);
         }
         let (source, asking) = (Arc::clone(&generation.source), node.clone());
-        let compiled = tokio::task::spawn_blocking(move || ResourceSet::encode(source.compile(&asking))).await;
-        let set = compiled
+        let former = self.former(node);
+        let compiled = tokio::task::spawn_blocking(move || former.followed_by(source.compile(&asking))).await;
+        let encoding = compiled
             .inspect_err(|error| tracing::error!(?node, %error, "compiling failed; the proxy keeps what it has"))
             .ok()?;
-        Some(self.remember(generation.number, node, Arc::new(set)))
+        Some(self.remember(generation.number, node, Arc::new(encoding)))
+    }
+
+    /// The last encoding for a node, of whatever generation.
+    fn former(&self, node: &Node) -> Arc<Encoding> {
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = cache.encodings.get(node);
+        known.map_or_else(Arc::default, |(_, encoding)| Arc::clone(encoding))
     }
 
     fn cached(&self, generation: u64, node: &Node) -> Option<Arc<ResourceSet>> {
         let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        (cache.generation == generation).then(|| cache.sets.get(node).cloned())?
+        let (of, encoding) = cache.encodings.get(node)?;
+        (*of == generation).then(|| Arc::clone(encoding.set()))
     }
 
-    fn remember(&self, generation: u64, node: &Node, set: Arc<ResourceSet>) -> Arc<ResourceSet> {
+    fn remember(&self, generation: u64, node: &Node, encoding: Arc<Encoding>) -> Arc<ResourceSet> {
+        let set = Arc::clone(encoding.set());
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if generation > cache.generation || cache.sets.len() >= MAX_CACHED {
-            *cache = Cache {
-                generation,
-                sets: HashMap::new(),
-            };
+        if generation > cache.generation {
+            cache.generation = generation;
+            cache.encodings.retain(|_, (of, _)| *of + STALE > generation);
+        }
+        if cache.encodings.len() >= MAX_CACHED {
+            cache.encodings.clear();
         }
         if generation == cache.generation {
-            cache.sets.insert(node.clone(), Arc::clone(&set));
+            cache.encodings.insert(node.clone(), (generation, encoding));
         }
         set
     }

@@ -134,12 +134,7 @@ fn find(kind: ResourceType, name: &str, bundle: &Bundle) -> Option<Resource> {
 fn bundle_of(resources: impl IntoIterator<Item = Resource>) -> Bundle {
     let mut bundle = Bundle::default();
     for resource in resources {
-        match resource {
-            Resource::Listener(listener) => drop(bundle.listeners.insert(listener.name.clone(), listener)),
-            Resource::Cluster(cluster) => drop(bundle.clusters.insert(cluster.name.clone(), cluster)),
-            Resource::RouteConfig(routes) => drop(bundle.routes.insert(routes.name.clone(), routes)),
-            Resource::Endpoints(name, endpoints) => drop(bundle.endpoints.insert(name, endpoints)),
-        }
+        bundle.insert(resource);
     }
     bundle
 }

@@ -21,13 +21,28 @@ use crate::map::Map;
 /// A route configuration, compiled.
 #[derive(Debug)]
 pub(crate) struct RouteTable {
-    virtual_hosts: Vec<VirtualHost>,
+    virtual_hosts: Vec<Arc<VirtualHost>>,
+    names: Arc<Names>,
+    ignore_port: bool,
+}
+
+/// Which virtual host an authority belongs to, by its place.
+#[derive(Debug, Default)]
+struct Names {
     exact: Map<Box<str>, usize>,
     suffixes: Map<Box<str>, usize>,
     /// Distinct lengths of `suffixes`, longest first.
     suffix_lengths: Vec<usize>,
     any: Option<usize>,
-    ignore_port: bool,
+}
+
+/// A route configuration and what it was compiled to.
+#[derive(Clone, Copy)]
+pub(crate) struct Former<'a> {
+    /// The configuration.
+    pub(crate) config: &'a model::RouteConfig,
+    /// The table.
+    pub(crate) table: &'a RouteTable,
 }
 
 /// The routes of some hosts.
@@ -84,47 +99,33 @@ impl RouteTable {
     /// # Errors
     /// Names the route and the header that cannot be written.
     pub(crate) fn build(config: &model::RouteConfig) -> Result<Self, String> {
-        let mut table = Self {
-            virtual_hosts: Vec::with_capacity(config.virtual_hosts.len()),
-            exact: Map::default(),
-            suffixes: Map::default(),
-            suffix_lengths: Vec::new(),
-            any: None,
-            ignore_port: config.ignore_port_in_host_matching,
-        };
-        for (at, host) in config.virtual_hosts.iter().enumerate() {
-            let context = |error| {
+        Self::build_after(config, None)
+    }
+
+    /// The same, sharing what did not change since a former version.
+    ///
+    /// # Errors
+    /// As for [`Self::build`].
+    pub(crate) fn build_after(config: &model::RouteConfig, former: Option<Former<'_>>) -> Result<Self, String> {
+        let known = former.map(Former::by_address).unwrap_or_default();
+        let build = |host: &Arc<model::VirtualHost>| match known.get(&Arc::as_ptr(host).addr()) {
+            Some(same) => Ok(Arc::clone(same)),
+            None => VirtualHost::build(host).map(Arc::new).map_err(|error| {
                 format!(
                     "route configuration {}: virtual host {}: {error}",
                     config.name, host.name
                 )
-            };
-            table.virtual_hosts.push(VirtualHost::build(host).map_err(context)?);
-            host.domains.iter().for_each(|domain| table.index(domain, at));
-        }
-        table.suffix_lengths = table.suffixes.keys().map(|suffix| suffix.len()).collect();
-        table.suffix_lengths.sort_unstable_by(|a, b| b.cmp(a));
-        table.suffix_lengths.dedup();
-        Ok(table)
-    }
-
-    /// The first virtual host to claim a domain keeps it.
-    fn index(&mut self, domain: &model::Domain, at: usize) {
-        let port = domain.port.map_or_else(String::new, |port| format!(":{port}"));
-        match &domain.host {
-            HostPattern::Exact(host) if host.as_str().contains(':') => {
-                self.exact.entry(format!("[{host}]{port}").into()).or_insert(at);
-            }
-            HostPattern::Exact(host) => {
-                self.exact.entry(format!("{host}{port}").into()).or_insert(at);
-            }
-            HostPattern::Suffix(suffix) => {
-                self.suffixes.entry(format!("{suffix}{port}").into()).or_insert(at);
-            }
-            HostPattern::Any => {
-                self.any.get_or_insert(at);
-            }
-        }
+            }),
+        };
+        let same_names = former.filter(|former| former.has_names_of(config));
+        Ok(Self {
+            virtual_hosts: config.virtual_hosts.iter().map(build).collect::<Result<_, _>>()?,
+            names: same_names.map_or_else(
+                || Arc::new(Names::index(&config.virtual_hosts)),
+                |former| Arc::clone(&former.table.names),
+            ),
+            ignore_port: config.ignore_port_in_host_matching,
+        })
     }
 
     /// The virtual host and route of a request.
@@ -143,12 +144,62 @@ impl RouteTable {
         };
         let mut lower = [0; MAX_AUTHORITY];
         let at = lowercase(authority, &mut lower)
-            .and_then(|name| self.by_name(name))
-            .or(self.any);
-        self.virtual_hosts.get(at?)
+            .and_then(|name| self.names.find(name))
+            .or(self.names.any);
+        self.virtual_hosts.get(at?).map(|host| &**host)
+    }
+}
+
+impl<'a> Former<'a> {
+    /// Compiled virtual hosts by the address of what they were compiled from, which cannot be another one's while that is held.
+    fn by_address(self) -> HashMap<usize, &'a Arc<VirtualHost>> {
+        let sources = self.config.virtual_hosts.iter();
+        sources
+            .map(|host| Arc::as_ptr(host).addr())
+            .zip(&self.table.virtual_hosts)
+            .collect()
     }
 
-    fn by_name(&self, name: &str) -> Option<usize> {
+    /// Whether the same domains lead to the same places.
+    fn has_names_of(self, config: &model::RouteConfig) -> bool {
+        let (known, new) = (&self.config.virtual_hosts, &config.virtual_hosts);
+        let mut pairs = known.iter().zip(new);
+        known.len() == new.len() && pairs.all(|(a, b)| Arc::ptr_eq(a, b) || a.domains == b.domains)
+    }
+}
+
+impl Names {
+    fn index(hosts: &[Arc<model::VirtualHost>]) -> Self {
+        let mut names = Self::default();
+        for (at, host) in hosts.iter().enumerate() {
+            host.domains.iter().for_each(|domain| names.add(domain, at));
+        }
+        names.suffix_lengths = names.suffixes.keys().map(|suffix| suffix.len()).collect();
+        names.suffix_lengths.sort_unstable_by(|a, b| b.cmp(a));
+        names.suffix_lengths.dedup();
+        names
+    }
+
+    /// The first virtual host to claim a domain keeps it.
+    fn add(&mut self, domain: &model::Domain, at: usize) {
+        let port = domain.port.map_or_else(String::new, |port| format!(":{port}"));
+        match &domain.host {
+            HostPattern::Exact(host) if host.as_str().contains(':') => {
+                self.exact.entry(format!("[{host}]{port}").into()).or_insert(at);
+            }
+            HostPattern::Exact(host) => {
+                self.exact.entry(format!("{host}{port}").into()).or_insert(at);
+            }
+            HostPattern::Suffix(suffix) => {
+                self.suffixes.entry(format!("{suffix}{port}").into()).or_insert(at);
+            }
+            HostPattern::Any => {
+                self.any.get_or_insert(at);
+            }
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
         let by_suffix = |length: &usize| {
             let start = name.len().checked_sub(*length).filter(|start| *start > 0)?;
             self.suffixes.get(name.get(start..)?)

@@ -25,7 +25,7 @@ use crate::{
     access_log::{Loggers, Sinks},
     authz::Engine,
     catalog::{Desired, Origin},
-    http::{HttpChain, RouteTable},
+    http::{Former, HttpChain, RouteTable},
     tcp::TcpChain,
     tls::{
         accept::Acceptor,
@@ -62,6 +62,7 @@ impl Builder<'_> {
     /// Builds the snapshot of what is desired.
     pub(crate) fn build(mut self, desired: &Desired<'_>) -> (Snapshot, Vec<(Source, Rejected)>) {
         let mut next = Snapshot::default();
+        next.clusters.reserve(desired.clusters.len());
         for settings in desired.clusters.values() {
             if let Some(cluster) = self.cluster(settings, desired) {
                 next.clusters.insert(settings.name.clone(), cluster);
@@ -128,7 +129,11 @@ impl Builder<'_> {
         if let Some(same) = previous.filter(|previous| previous.settings == *settings) {
             return Some(same.clone());
         }
-        match RouteTable::build(settings) {
+        let former = previous.map(|previous| Former {
+            config: &previous.settings,
+            table: &previous.table,
+        });
+        match RouteTable::build_after(settings, former) {
             Ok(table) => Some(Routes {
                 settings: settings.clone(),
                 table: Arc::new(table),

@@ -10,6 +10,7 @@
 //! Source: Envoy's xDS protocol document and the comments of `envoy.service.discovery.v3`.
 
 pub mod client;
+mod encoding;
 #[cfg(test)]
 mod fixtures;
 mod metadata;
@@ -19,6 +20,7 @@ mod set;
 mod simulation;
 mod types;
 
+pub use encoding::Encoding;
 pub use envoy_types::pb::envoy::{
     config::core::v3::Node,
     service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse},

@@ -5,6 +5,7 @@ mod cluster;
 mod common;
 mod dns;
 mod endpoint;
+mod hosts;
 mod http;
 mod listener;
 mod log;
@@ -41,6 +42,8 @@ pub(crate) use self::{
     tcp::MESSAGES as TCP,
     tls::MESSAGES as TLS,
 };
+
+pub use self::hosts::{KnownHosts, route_config_after};
 
 /// Decodes a cluster.
 ///

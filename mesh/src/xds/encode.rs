@@ -16,6 +16,7 @@ mod secret;
 mod tcp;
 mod tls;
 
+pub(crate) use self::route::{VIRTUAL_HOSTS, put_virtual_host, route_config_in_parts};
 pub use self::{
     cluster::cluster, common::any, endpoint::endpoints, listener::listener, route::route_config, secret::secret,
 };

@@ -2,9 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{Any, DecodeError, decode, encode, pb, scope::decode_root};
+use super::{
+    Any, DecodeError,
+    decode::{self, KnownHosts},
+    encode, pb,
+    scope::{Decoded, Scope, decode_root},
+};
 use crate::{
     ClusterName,
+    bundle::Bundle,
     cluster::{Cluster, Endpoints},
     listener::Listener,
     route::RouteConfig,
@@ -128,6 +134,17 @@ impl Resource {
         }
     }
 
+    /// Decodes a route configuration, sharing what is `known` of its virtual hosts. Returns what is known then.
+    ///
+    /// # Errors
+    /// As for [`Self::decode`].
+    pub(super) fn decode_routes(any: &Any, known: &KnownHosts) -> Result<(Self, KnownHosts), DecodeError> {
+        let kind = ResourceType::RouteConfig;
+        check(kind, any)?;
+        let (routes, known) = decode::route_config_after(&any.value, known)?;
+        Ok((routes.into(), known))
+    }
+
     /// Encodes it as ADS carries it; equal resources give equal bytes.
     pub fn encode(&self) -> Any {
         match self {
@@ -135,6 +152,18 @@ impl Resource {
             Self::Endpoints(name, endpoints) => encode::any(&encode::endpoints(name, endpoints)),
             Self::Listener(listener) => encode::any(&encode::listener(listener)),
             Self::RouteConfig(routes) => encode::any(&encode::route_config(routes)),
+        }
+    }
+}
+
+impl Bundle {
+    /// Adds a resource, in place of one of its type and name.
+    pub fn insert(&mut self, resource: Resource) {
+        match resource {
+            Resource::Cluster(cluster) => drop(self.clusters.insert(cluster.name.clone(), cluster)),
+            Resource::Endpoints(name, endpoints) => drop(self.endpoints.insert(name, endpoints)),
+            Resource::Listener(listener) => drop(self.listeners.insert(listener.name.clone(), listener)),
+            Resource::RouteConfig(routes) => drop(self.routes.insert(routes.name.clone(), routes)),
         }
     }
 }
@@ -157,18 +186,33 @@ impl From<RouteConfig> for Resource {
     }
 }
 
+/// That it is of the right type and size.
+fn check(kind: ResourceType, any: &Any) -> Result<(), DecodeError> {
+    decode_root(Some(kind), "", |scope| {
+        if any.type_url != kind.type_url() {
+            return Err(scope.field("@type").refuse(&any.type_url, kind.type_url()));
+        }
+        in_size(scope, any)
+    })
+}
+
+fn in_size(scope: &Scope<'_>, any: &Any) -> Decoded<()> {
+    if any.value.len() > MAX_RESOURCE {
+        return Err(scope.refuse(
+            format_args!("{} bytes", any.value.len()),
+            format_args!("at most {MAX_RESOURCE} are accepted"),
+        ));
+    }
+    Ok(())
+}
+
 /// A message of a resource, if it is of the right type and size.
 pub(super) fn unpack<M: prost::Message + prost::Name + Default>(
     kind: ResourceType,
     any: &Any,
 ) -> Result<M, DecodeError> {
     decode_root(Some(kind), "", |scope| {
-        if any.value.len() > MAX_RESOURCE {
-            return Err(scope.refuse(
-                format_args!("{} bytes", any.value.len()),
-                format_args!("at most {MAX_RESOURCE} are accepted"),
-            ));
-        }
+        in_size(scope, any)?;
         scope.unpack(any)
     })
 }

@@ -8,6 +8,7 @@ mod istio;
 mod render;
 mod round_trip;
 mod secret;
+mod sharing;
 mod strategies;
 mod strictness;
 mod table;

@@ -215,7 +215,13 @@ impl<P: Protocol> Client<P> {
         self.holdings = holdings;
         self.active = active;
         *self.received.get_mut(resource_type) = true;
-        let mut requests = self.follow_pointers();
+        // What clusters and their endpoints point at does not depend on listeners and their routes, and the other way round.
+        let concerned = match resource_type {
+            ResourceType::Cluster | ResourceType::Endpoints => Some(ResourceType::Endpoints),
+            ResourceType::Listener | ResourceType::RouteConfig => Some(ResourceType::RouteConfig),
+            ResourceType::Secret => None,
+        };
+        let mut requests: Vec<_> = concerned.and_then(|kind| self.follow(kind)).into_iter().collect();
         let answer = Answer {
             nonce,
             version,

@@ -58,7 +58,11 @@ impl Entry {
 
     /// Encodes a resource.
     pub fn encode(resource: &Resource) -> Self {
-        let any = resource.encode();
+        Self::new(resource, resource.encode())
+    }
+
+    /// A resource with its encoding.
+    pub(super) fn new(resource: &Resource, any: Any) -> Self {
         Self {
             name: resource.name().into(),
             version: digest(&[&any.value]),
@@ -124,7 +128,7 @@ impl PartialEq for ResourceSet {
 }
 
 /// The resources of a bundle, in push order.
-fn resources(bundle: Bundle) -> impl Iterator<Item = Resource> {
+pub(super) fn resources(bundle: Bundle) -> impl Iterator<Item = Resource> {
     let Bundle {
         listeners,
         routes,

@@ -198,9 +198,21 @@ pub(super) fn inline(scope: &Scope<'_>, message: &route::RouteConfiguration) -> 
 }
 
 fn named(scope: &Scope<'_>, message: &route::RouteConfiguration, name: &str) -> Decoded<RouteConfig> {
+    with_hosts(scope, message, name, |scope| {
+        scope.list("virtual_hosts", &message.virtual_hosts, virtual_host)
+    })
+}
+
+/// A route configuration whose virtual hosts are read by `hosts`.
+pub(super) fn with_hosts(
+    scope: &Scope<'_>,
+    message: &route::RouteConfiguration,
+    name: &str,
+    hosts: impl FnOnce(&Scope<'_>) -> Decoded<Vec<Arc<VirtualHost>>>,
+) -> Decoded<RouteConfig> {
     scope.check(message);
     scope.off("validate_clusters", message.validate_clusters);
-    let virtual_hosts = scope.list("virtual_hosts", &message.virtual_hosts, virtual_host)?;
+    let virtual_hosts = hosts(scope)?;
     no_domain_twice(scope, &virtual_hosts);
     Ok(RouteConfig {
         name: scope.field("name").parse(name, RouteConfigName::parse)?,
@@ -222,7 +234,7 @@ fn no_domain_twice(scope: &Scope<'_>, virtual_hosts: &[Arc<VirtualHost>]) {
     }
 }
 
-fn virtual_host(scope: &Scope<'_>, message: &route::VirtualHost) -> Decoded<Arc<VirtualHost>> {
+pub(super) fn virtual_host(scope: &Scope<'_>, message: &route::VirtualHost) -> Decoded<Arc<VirtualHost>> {
     scope.check(message);
     if message.name.is_empty() {
         return Err(scope.field("name").missing());

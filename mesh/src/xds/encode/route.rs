@@ -1,5 +1,9 @@
 //! `config.route.v3`: route configurations.
 
+use std::sync::Arc;
+
+use prost::Message as _;
+
 use crate::{
     host::HostPattern,
     route::{
@@ -31,6 +35,38 @@ use crate::{
 
 /// Envoy's own limit of 4 KiB is below what the model allows.
 const MAX_BODY: u32 = 1 << 20;
+
+/// The number of the field `RouteConfiguration.virtual_hosts`.
+pub(crate) const VIRTUAL_HOSTS: u32 = 2;
+
+/// Encodes a route configuration in the bytes of [`route_config`], virtual host by virtual host: `put` appends the field of one.
+pub(crate) fn route_config_in_parts(
+    value: &RouteConfig,
+    mut put: impl FnMut(&Arc<VirtualHost>, &mut Vec<u8>),
+) -> Vec<u8> {
+    let whole = route_config(&RouteConfig {
+        virtual_hosts: Vec::new(),
+        ..value.clone()
+    });
+    let name = route::RouteConfiguration {
+        name: whole.name.clone(),
+        ..Default::default()
+    };
+    // Fields are written in order of their numbers, and the name's is the only one before the virtual hosts'.
+    let rest = route::RouteConfiguration {
+        name: String::new(),
+        ..whole
+    };
+    let mut bytes = name.encode_to_vec();
+    value.virtual_hosts.iter().for_each(|host| put(host, &mut bytes));
+    bytes.extend(rest.encode_to_vec());
+    bytes
+}
+
+/// Appends a virtual host as a field of its route configuration.
+pub(crate) fn put_virtual_host(value: &VirtualHost, bytes: &mut Vec<u8>) {
+    prost::encoding::message::encode(VIRTUAL_HOSTS, &virtual_host(value), bytes);
+}
 
 /// Encodes a route configuration.
 pub fn route_config(value: &RouteConfig) -> route::RouteConfiguration {

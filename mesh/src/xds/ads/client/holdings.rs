@@ -7,16 +7,18 @@ use std::{
 };
 
 use crate::{
-    ClusterName, RouteConfigName,
+    ClusterName, ListenerName, RouteConfigName,
     bundle::Bundle,
-    cluster::Cluster,
+    cluster::{Cluster, Endpoints},
     listener::Listener,
+    route::RouteConfig,
     xds::{
         Resource, ResourceType,
         ads::{
             Name,
             types::{ByType, endpoints_of, routes_of},
         },
+        decode::KnownHosts,
     },
 };
 
@@ -24,12 +26,19 @@ use crate::{
 #[derive(Debug, Clone, Default)]
 pub struct Holdings {
     bundle: Bundle,
-    versions: ByType<BTreeMap<Name, String>>,
+    versions: ByType<BTreeMap<Name, Name>>,
+    /// What the virtual hosts of each route configuration were read from.
+    hosts: BTreeMap<Name, KnownHosts>,
     /// Accepted, but what runs could not take them: their earlier version runs.
     unfit: ByType<BTreeSet<Name>>,
     /// What is pointed at from outside.
     outside: Arc<Outside>,
+    /// That has changed since it was last chosen what can run.
+    outside_is_news: bool,
 }
+
+/// Resources of a type.
+type ByName<K, V> = BTreeMap<K, Arc<V>>;
 
 /// What listeners and clusters that are not the control plane's point at, and it has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,14 +51,14 @@ pub struct Outside {
 
 impl Holdings {
     pub(super) fn version(&self, kind: ResourceType, name: &str) -> Option<&str> {
-        self.versions.get(kind).get(name).map(String::as_str)
+        self.versions.get(kind).get(name).map(|version| &**version)
     }
 
     /// Versions by name, as a reconnecting client lists them.
     pub(super) fn versions(&self, kind: ResourceType) -> HashMap<String, String> {
         let versions = self.versions.get(kind).iter();
         versions
-            .map(|(name, version)| (name.to_string(), version.clone()))
+            .map(|(name, version)| (name.to_string(), version.to_string()))
             .collect()
     }
 
@@ -61,16 +70,11 @@ impl Holdings {
         self.versions.get(kind).len()
     }
 
-    pub(super) fn insert(&mut self, resource: Resource, version: String) {
+    pub(super) fn insert(&mut self, resource: Resource, version: Name) {
         let (kind, name) = (resource.resource_type(), Name::from(resource.name()));
         self.unfit.get_mut(kind).remove(&name);
         self.versions.get_mut(kind).insert(name, version);
-        match resource {
-            Resource::Cluster(cluster) => drop(self.bundle.clusters.insert(cluster.name.clone(), cluster)),
-            Resource::Endpoints(name, endpoints) => drop(self.bundle.endpoints.insert(name, endpoints)),
-            Resource::Listener(listener) => drop(self.bundle.listeners.insert(listener.name.clone(), listener)),
-            Resource::RouteConfig(routes) => drop(self.bundle.routes.insert(routes.name.clone(), routes)),
-        }
+        self.bundle.insert(resource);
     }
 
     pub(super) fn remove(&mut self, kind: ResourceType, name: &str) {
@@ -80,9 +84,22 @@ impl Holdings {
             ResourceType::Cluster => drop(self.bundle.clusters.remove(name)),
             ResourceType::Endpoints => drop(self.bundle.endpoints.remove(name)),
             ResourceType::Listener => drop(self.bundle.listeners.remove(name)),
-            ResourceType::RouteConfig => drop(self.bundle.routes.remove(name)),
+            ResourceType::RouteConfig => {
+                self.bundle.routes.remove(name);
+                self.hosts.remove(name);
+            }
             ResourceType::Secret => {}
         }
+    }
+
+    /// What the virtual hosts of a route configuration were read from.
+    pub(super) fn hosts_of(&self, routes: &str) -> KnownHosts {
+        self.hosts.get(routes).cloned().unwrap_or_default()
+    }
+
+    /// Notes the same.
+    pub(super) fn note_hosts(&mut self, routes: &str, hosts: KnownHosts) {
+        self.hosts.insert(routes.into(), hosts);
     }
 
     /// Gives a resource the version that `former` has of it.
@@ -99,7 +116,7 @@ impl Holdings {
             ResourceType::Secret => None,
         };
         if let (Some(resource), Some(version)) = (resource, former.version(kind, name)) {
-            self.insert(resource, version.to_owned());
+            self.insert(resource, version.into());
         }
         if former.unfit.get(kind).contains(name) {
             self.unfit.get_mut(kind).insert(name.into());
@@ -113,6 +130,7 @@ impl Holdings {
 
     /// What is pointed at from outside.
     pub(super) fn set_outside(&mut self, outside: Arc<Outside>) {
+        self.outside_is_news |= *self.outside != *outside;
         self.outside = outside;
     }
 
@@ -185,46 +203,74 @@ impl Holdings {
 
     /// What can run: everything accepted that has what it points at; of the rest the version in `active`.
     pub(super) fn runnable(&self, active: &Bundle) -> Bundle {
-        let clusters = self.choose(
-            ResourceType::Cluster,
-            &self.bundle.clusters,
-            &active.clusters,
-            |cluster| self.is_warm_cluster(cluster),
-        );
-        let listeners = self.choose(
-            ResourceType::Listener,
-            &self.bundle.listeners,
-            &active.listeners,
-            |listener| self.is_warm_listener(listener),
-        );
-        let endpoints = self.choose(
-            ResourceType::Endpoints,
-            &self.bundle.endpoints,
-            &active.endpoints,
-            |_| true,
-        );
-        let routes = self.choose(ResourceType::RouteConfig, &self.bundle.routes, &active.routes, |_| true);
-        let mut bundle = Bundle {
+        let (listeners, routes) = self.runnable_listeners(active);
+        let (clusters, endpoints) = self.runnable_clusters(active);
+        Bundle {
             listeners,
             routes,
             clusters,
             endpoints,
-        };
-        self.drop_unused(&mut bundle);
+        }
+    }
+
+    /// The same where only resources of one type have changed since `active` was chosen. Clusters and their endpoints are
+    /// nothing to listeners and their routes, and there may be tens of thousands of them.
+    pub(super) fn runnable_after(&mut self, changed: ResourceType, active: &Bundle) -> Bundle {
+        if std::mem::take(&mut self.outside_is_news) {
+            return self.runnable(active);
+        }
+        let mut bundle = active.clone();
+        match changed {
+            ResourceType::Cluster | ResourceType::Endpoints => {
+                (bundle.clusters, bundle.endpoints) = self.runnable_clusters(active);
+            }
+            ResourceType::Listener | ResourceType::RouteConfig => {
+                (bundle.listeners, bundle.routes) = self.runnable_listeners(active);
+            }
+            ResourceType::Secret => {}
+        }
         bundle
+    }
+
+    fn runnable_clusters(&self, active: &Bundle) -> (ByName<ClusterName, Cluster>, ByName<ClusterName, Endpoints>) {
+        let (kind, accepted) = (ResourceType::Cluster, &self.bundle.clusters);
+        let clusters = self.choose(kind, accepted, &active.clusters, |cluster| {
+            self.is_warm_cluster(cluster)
+        });
+        let (kind, accepted) = (ResourceType::Endpoints, &self.bundle.endpoints);
+        let mut endpoints = self.choose(kind, accepted, &active.endpoints, |_| true);
+        let used = clusters.values().filter_map(|cluster| endpoints_of(cluster));
+        let used: BTreeSet<&ClusterName> = used.chain(&self.outside.endpoints).collect();
+        endpoints.retain(|name, _| used.contains(name));
+        (clusters, endpoints)
+    }
+
+    fn runnable_listeners(
+        &self,
+        active: &Bundle,
+    ) -> (ByName<ListenerName, Listener>, ByName<RouteConfigName, RouteConfig>) {
+        let (kind, accepted) = (ResourceType::Listener, &self.bundle.listeners);
+        let listeners = self.choose(kind, accepted, &active.listeners, |listener| {
+            self.is_warm_listener(listener)
+        });
+        let (kind, accepted) = (ResourceType::RouteConfig, &self.bundle.routes);
+        let mut routes = self.choose(kind, accepted, &active.routes, |_| true);
+        let used = listeners.values().flat_map(|listener| routes_of(listener));
+        let used: BTreeSet<&RouteConfigName> = used.chain(&self.outside.routes).collect();
+        routes.retain(|name, _| used.contains(name));
+        (listeners, routes)
     }
 
     /// The accepted version where it is fit and warm, else the one that runs.
     fn choose<K, V>(
         &self,
         kind: ResourceType,
-        accepted: &BTreeMap<K, V>,
-        running: &BTreeMap<K, V>,
+        accepted: &ByName<K, V>,
+        running: &ByName<K, V>,
         is_warm: impl Fn(&V) -> bool,
-    ) -> BTreeMap<K, V>
+    ) -> ByName<K, V>
     where
         K: Ord + Clone + Borrow<str>,
-        V: Clone,
     {
         let unfit = self.unfit.get(kind);
         let chosen = accepted.iter().filter_map(|(name, value)| {
@@ -233,15 +279,5 @@ impl Holdings {
             Some((name.clone(), value?.clone()))
         });
         chosen.collect()
-    }
-
-    /// Drops endpoints and route configurations that nothing points at.
-    fn drop_unused(&self, bundle: &mut Bundle) {
-        let used = bundle.clusters.values().filter_map(|cluster| endpoints_of(cluster));
-        let used: BTreeSet<&ClusterName> = used.chain(&self.outside.endpoints).collect();
-        bundle.endpoints.retain(|name, _| used.contains(name));
-        let used = bundle.listeners.values().flat_map(|listener| routes_of(listener));
-        let used: BTreeSet<&RouteConfigName> = used.chain(&self.outside.routes).collect();
-        bundle.routes.retain(|name, _| used.contains(name));
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     MAX_NAME,
     bundle::Bundle,
     xds::{
-        Any, Resource, ResourceType,
+        Any, DecodeError, Resource, ResourceType,
         ads::{MAX_RESOURCES, Name, Rejection},
     },
 };
@@ -96,7 +96,8 @@ impl Offer {
                 offer.take(name, parcel);
             }
         }
-        offer.rebuild(active);
+        let bundle = offer.holdings.runnable_after(resource_type, active);
+        offer.offer(bundle, active);
         offer
     }
 
@@ -143,17 +144,26 @@ impl Offer {
     }
 
     /// Unpacks and decodes a resource.
-    fn open(&self, name: &str, parcel: Option<Parcel>) -> Result<(Resource, String), String> {
+    fn open(&mut self, name: &str, parcel: Option<Parcel>) -> Result<(Resource, Name), String> {
         let parcel = parcel.ok_or("the response has it twice")?;
         if let Some(problem) = parcel.problem {
             return Err(problem.to_owned());
         }
         let any = parcel.any.ok_or("the response names it without its content")?;
-        let resource = Resource::decode(self.resource_type.type_url(), &any).map_err(|error| error.to_string())?;
+        let resource = self.decode(name, &any).map_err(|error| error.to_string())?;
         if resource.name() != name {
             return Err(format!("its content is named {:?}", resource.name()));
         }
-        Ok((resource, parcel.version))
+        Ok((resource, parcel.version.into()))
+    }
+
+    fn decode(&mut self, name: &str, any: &Any) -> Result<Resource, DecodeError> {
+        if self.resource_type != ResourceType::RouteConfig {
+            return Resource::decode(self.resource_type.type_url(), any);
+        }
+        let (resource, hosts) = Resource::decode_routes(any, &self.holdings.hosts_of(name))?;
+        self.holdings.note_hosts(name, hosts);
+        Ok(resource)
     }
 
     fn refuse(&mut self, name: Name, reason: String) {
@@ -164,8 +174,7 @@ impl Offer {
         });
     }
 
-    fn rebuild(&mut self, active: &Arc<Bundle>) {
-        let bundle = self.holdings.runnable(active);
+    fn offer(&mut self, bundle: Bundle, active: &Arc<Bundle>) {
         self.active = if bundle == **active {
             active.clone()
         } else {
@@ -182,7 +191,8 @@ impl Offer {
             self.abandon(&rejections, former);
         }
         self.rejections.extend(rejections);
-        self.rebuild(active);
+        let bundle = self.holdings.runnable(active);
+        self.offer(bundle, active);
     }
 
     /// Takes out one resource; `false` if it was not in.

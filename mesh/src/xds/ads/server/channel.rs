@@ -195,29 +195,32 @@ impl Channel {
     ) -> impl Iterator<Item = &'a Arc<Entry>> {
         let all = set.iter(kind).filter(|_| self.wildcard);
         let named = self.names.iter().filter(|_| !self.wildcard);
-        all.chain(named.filter_map(move |name| set.get(kind, name)))
+        all.chain(join(named, entries(kind, set)).filter_map(|(_, entry)| entry))
     }
 
     /// What it should hold but, as far as we know, does not.
     pub(super) fn changed(&self, kind: ResourceType, set: &ResourceSet) -> Vec<Arc<Entry>> {
-        self.target(kind, set)
-            .filter(|entry| self.held.get(&entry.name).and_then(Held::version) != Some(&entry.version))
-            .cloned()
-            .collect()
+        let target: Vec<_> = self.target(kind, set).collect();
+        let held = join(target.iter().map(|entry| &entry.name), &self.held);
+        let changed = target.iter().zip(held).filter(|(entry, (_, held))| {
+            let version = held.and_then(Held::version);
+            version.is_none_or(|version| *version != entry.version)
+        });
+        changed.map(|(entry, _)| Arc::clone(entry)).collect()
     }
 
     /// What it holds but should not.
     pub(super) fn gone(&self, kind: ResourceType, set: &ResourceSet) -> Vec<Name> {
         let held = self.held.iter().filter(|(_, held)| held.version().is_some());
-        held.map(|(name, _)| name)
-            .filter(|name| set.get(kind, name).is_none())
-            .cloned()
-            .collect()
+        let there = join(held.map(|(name, _)| name), entries(kind, set));
+        let gone = there.filter(|(_, entry)| entry.is_none());
+        gone.map(|(name, _)| name.clone()).collect()
     }
 
     /// What it asks for, does not exist, and it was not told so yet.
     pub(super) fn missing(&self, kind: ResourceType, set: &ResourceSet) -> Vec<Name> {
-        let unanswered = self.names.iter().filter(|name| !self.held.contains_key(*name));
+        let unanswered = join(self.names.iter(), &self.held).filter(|(_, held)| held.is_none());
+        let unanswered = unanswered.map(|(name, _)| name);
         unanswered
             .filter(|name| set.get(kind, name).is_none())
             .cloned()
@@ -266,6 +269,30 @@ impl Channel {
             Held::Claimed(_) | Held::Absent => None,
         })
     }
+}
+
+/// Resources of a type by name, in order.
+fn entries(kind: ResourceType, set: &ResourceSet) -> impl Iterator<Item = (&Name, &Arc<Entry>)> {
+    set.iter(kind).map(|entry| (&entry.name, entry))
+}
+
+/// What each of these names, which are in order, has among values in order of theirs. One walk over both: a client holds tens of
+/// thousands of resources of which one differs, and to look each of them up costs more than to encode the one.
+fn join<'a, V>(
+    names: impl IntoIterator<Item = &'a Name>,
+    values: impl IntoIterator<Item = (&'a Name, V)>,
+) -> impl Iterator<Item = (&'a Name, Option<V>)> {
+    let mut values = values.into_iter().peekable();
+    names.into_iter().map(move |name| {
+        while values.next_if(|(other, _)| is_before(other, name)).is_some() {}
+        let value = values.next_if(|(other, _)| Arc::ptr_eq(other, name) || *other == name);
+        (name, value.map(|(_, value)| value))
+    })
+}
+
+/// Most names that meet are one and the same.
+fn is_before(a: &Name, b: &Name) -> bool {
+    !Arc::ptr_eq(a, b) && a < b
 }
 
 // Answers.
