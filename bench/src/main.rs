@@ -42,6 +42,8 @@ enum Cli {
     Compare(compare::Args),
     /// Lists the scenarios, what each shows, and what ours is to reach
     List,
+    /// Measures control and gateway with many hosts
+    Hosts(scale::hosts::Args),
     /// Times a change of one host, station by station
     Stages(scale::stages::Args),
 }
@@ -53,6 +55,7 @@ fn main() -> anyhow::Result<ExitCode> {
             print!("{}", list::List);
             Ok(ExitCode::SUCCESS)
         }
+        Cli::Hosts(args) => scale::hosts::run(&args),
         Cli::Stages(args) => scale::stages::run(&args),
     }
 }

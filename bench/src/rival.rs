@@ -61,6 +61,11 @@ impl Kind {
 }
 
 impl Rival {
+    /// Where it is.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Finds a proxy; ours is built if need be. The error says how to get it.
     pub(crate) fn find(kind: Kind) -> anyhow::Result<Self> {
         let program = match kind {

@@ -286,7 +286,7 @@ fn pod() -> Pod {
 }
 
 /// Istio's files, and chain and key in one for HAProxy.
-fn save(identity: &Identity, directory: &Path, roots: &Roots) -> anyhow::Result<()> {
+pub(crate) fn save(identity: &Identity, directory: &Path, roots: &Roots) -> anyhow::Result<()> {
     identity.save(directory, roots)?;
     let both = fs::read_to_string(directory.join("cert-chain.pem"))? + &fs::read_to_string(directory.join("key.pem"))?;
     fs::write(directory.join("both.pem"), both)?;

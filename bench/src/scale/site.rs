@@ -16,23 +16,14 @@ pub(crate) struct Ports {
     pub(crate) upstream: u16,
 }
 
-/// How the gateway's listener is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Listener {
-    /// Mutual TLS of the mesh.
-    Mutual,
-    /// HTTP as it is, where nothing but configuration is looked at.
-    Plain,
-}
-
 /// The name of a host.
 pub(crate) fn host(number: usize) -> String {
     format!("host-{number}.test")
 }
 
 /// Writes the resources of `hosts` hosts.
-pub(crate) fn write(directory: &Path, hosts: usize, listener: Listener, ports: Ports) -> anyhow::Result<()> {
-    put(&directory.join("gateway.yaml"), &gateway(listener, ports.gateway))?;
+pub(crate) fn write(directory: &Path, hosts: usize, ports: Ports) -> anyhow::Result<()> {
+    put(&directory.join("gateway.yaml"), &gateway(ports.gateway))?;
     for file in 0..hosts.div_ceil(PER_FILE) {
         let numbers = file * PER_FILE..hosts.min((file + 1) * PER_FILE);
         let text: String = numbers.map(|number| of_host(number, 0, ports)).collect();
@@ -63,15 +54,10 @@ fn put(file: &Path, text: &str) -> anyhow::Result<()> {
         .with_context(|| file.display().to_string())
 }
 
-fn gateway(listener: Listener, port: u16) -> String {
-    let server = match listener {
-        Listener::Mutual => {
-            r#"{hosts: ["*"], port: {number: 80, name: https, protocol: HTTPS}, tls: {mode: ISTIO_MUTUAL}}"#
-        }
-        Listener::Plain => r#"{hosts: ["*"], port: {number: 80, name: http, protocol: HTTP}}"#,
-    };
+/// HTTP as it is, since nothing but configuration is looked at.
+fn gateway(port: u16) -> String {
     format!(
-        r"apiVersion: v1
+        r#"apiVersion: v1
 kind: Namespace
 metadata: {{name: istio-egress}}
 ---
@@ -87,13 +73,13 @@ kind: Gateway
 metadata: {{name: egress, namespace: istio-egress}}
 spec:
   selector: {{app: gateway}}
-  servers: [{server}]
+  servers: [{{hosts: ["*"], port: {{number: 80, name: http, protocol: HTTP}}}}]
 ---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: {{name: all, namespace: istio-egress}}
 spec: {{rules: [{{to: [{{operation: {{methods: [GET]}}}}]}}]}}
-"
+"#
     )
 }
 

@@ -17,7 +17,7 @@ use mesh::{
     },
 };
 
-use super::site::{self, Listener, Ports};
+use super::site::{self, Ports};
 
 /// Times each station from files to the gateway's snapshot
 #[derive(Debug, clap::Args)]
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             upstream: 9,
         };
         let directory = tempfile::tempdir()?;
-        site::write(directory.path(), args.hosts, Listener::Plain, ports)?;
+        site::write(directory.path(), args.hosts, ports)?;
         let mut line = Line::new(directory).await?;
         let first = line.pass().await?;
         let mut fastest = Times::new();
