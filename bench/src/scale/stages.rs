@@ -2,6 +2,7 @@
 
 use std::{
     process::ExitCode,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,7 +12,7 @@ use gateway::{Gateway, Settings};
 use mesh::{
     bundle::Bundle,
     xds::ads::{
-        ResourceSet,
+        Encoding, ResourceSet,
         client::{Client, Delta, Offer, Received, Wants},
         server::{DeltaServer, Server as _},
     },
@@ -35,6 +36,7 @@ struct Line {
     directory: tempfile::TempDir,
     reader: istio::Reader,
     applied: Applied,
+    encoding: Encoding,
     server: DeltaServer,
     client: Client<Delta>,
     handle: gateway::Handle,
@@ -101,6 +103,7 @@ impl Line {
             directory,
             reader: istio::Reader::default(),
             applied: Applied::default(),
+            encoding: Encoding::default(),
             server,
             client,
             handle: Gateway::start(settings).await?,
@@ -116,7 +119,8 @@ impl Line {
         ensure!(self.applied.withheld.is_empty(), "{:?}", self.applied.diagnostics);
         let world = timed(&mut times, "index", || World::new(&self.applied.objects));
         let bundle = timed(&mut times, "compile", || compiled(&world));
-        let set = timed(&mut times, "encode", || ResourceSet::encode(bundle));
+        self.encoding = timed(&mut times, "encode", || self.encoding.followed_by(bundle));
+        let set = Arc::clone(self.encoding.set());
         self.deliver(&set, &mut times).await?;
         Ok(times)
     }

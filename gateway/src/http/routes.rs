@@ -3,7 +3,7 @@
 //! The cost of finding a virtual host does not depend on how many there are: an exact name is one hash look-up, a wildcard at
 //! most one per distinct length of the configured suffixes. Within a virtual host the first route that matches is taken.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use http::{HeaderName, HeaderValue, Method, uri::Scheme};
 use mesh::{
