@@ -221,7 +221,8 @@ spec:
 "#
             );
         }
-        text += &policy("callers", "team-0", &[PLAIN, SECURE], mutual);
+        // In order of names it is the last: who walks them meets all the others first.
+        text += &policy("team-callers", "team-0", &[PLAIN, SECURE], mutual);
         if flooder {
             text += &policy("flooder", "flood", &[PLAIN], mutual);
         }
