@@ -50,6 +50,10 @@ impl Versions {
     }
 }
 
+/// Tickets for each connection of TLS 1.3. Each connection that resumes brings the next one; a client that opens several at once
+/// resumes one of them.
+const TICKETS: usize = 1;
+
 /// A server that shows `identity` and, if `clients` is given, asks for the client's certificate. Fails if `versions` holds none.
 ///
 /// To be shared by everything that serves one listener: resumption works within one configuration only.
@@ -71,6 +75,7 @@ pub fn server_config(
     let mut config = builder.with_cert_resolver(identity);
     config.ticketer = Arc::new(tickets);
     config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = TICKETS;
     Ok(config)
 }
 

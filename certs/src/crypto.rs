@@ -3,12 +3,24 @@
 
 use std::sync::{Arc, LazyLock};
 
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::{
+    CipherSuite,
+    crypto::{CryptoProvider, aws_lc_rs},
+};
 
-/// aws-lc-rs with its default suites, and hybrid post-quantum key exchange first.
+/// aws-lc-rs with its default suites, AES-128 before AES-256, and hybrid post-quantum key exchange first.
 pub fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(cheap_first(aws_lc_rs::default_provider())));
     PROVIDER.clone()
+}
+
+/// Puts TLS 1.3's AES-128 first, as Envoy does. A handshake computes some sixty digests, and SHA-256, which goes with it, has instructions
+/// of its own where SHA-384 has none: a twelfth of a handshake.
+fn cheap_first(mut provider: CryptoProvider) -> CryptoProvider {
+    let cheap = CipherSuite::TLS13_AES_128_GCM_SHA256;
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != cheap);
+    provider
 }
 
 /// The SHA-256 digest of `bytes`.
@@ -34,6 +46,19 @@ mod tests {
     fn digests_are_sha_256() {
         let hex: String = sha256(b"abc").iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+
+    #[test]
+    fn the_cheapest_suite_is_offered_first_and_none_is_lost() {
+        let (ours, theirs) = (provider(), aws_lc_rs::default_provider());
+        assert_eq!(ours.cipher_suites[0].suite(), CipherSuite::TLS13_AES_128_GCM_SHA256);
+        assert_eq!(ours.cipher_suites.len(), theirs.cipher_suites.len());
+        assert!(
+            theirs
+                .cipher_suites
+                .iter()
+                .all(|suite| ours.cipher_suites.contains(suite))
+        );
     }
 
     #[test]

@@ -88,35 +88,53 @@ fn begin(worker: &Rc<Worker>, listener: &mut Arc<Listener>, stream: TcpStream, p
         .spawn(serve(worker.clone(), listener.clone(), stream, place));
 }
 
-/// Serves one connection from its first byte to its last.
+/// Serves one connection from its first byte to its last. What it takes to begin is in a box that is gone when it has begun, as what
+/// serves it is in one of its own: a connection may be idle for hours, and a task is as large as the largest thing it ever waits for.
 async fn serve(worker: Rc<Worker>, accepting: Arc<Listener>, stream: TcpStream, _place: OwnedSemaphorePermit) {
-    let Some(arrival) = Arrival::of(&worker, &accepting, &stream) else {
-        return reset_on_close(&stream);
+    if let Some(begun) = Box::pin(greet(&worker, &accepting, stream)).await {
+        hand_over(worker, begun).await;
+    }
+}
+
+/// A connection that can be served.
+struct Begun {
+    chain: Arc<Chain>,
+    conn: Arc<Connection>,
+    io: Downstream,
+}
+
+/// Finds out who serves a connection, and ends TLS. `None`: nobody does.
+async fn greet(worker: &Worker, accepting: &Arc<Listener>, stream: TcpStream) -> Option<Begun> {
+    let Some(arrival) = Arrival::of(worker, accepting, &stream) else {
+        reset_on_close(&stream);
+        return None;
     };
     let mut stream = Replay::new(stream);
     let inspecting = sniff::inspect(&mut stream, arrival.listener.settings());
     let inspected = tokio::select! {
         biased;
         inspected = inspecting => inspected,
-        () = worker.drain.draining() => return,
+        () = worker.drain.draining() => return None,
     };
-    let (inspected, chain) = match arrival.choose(inspected) {
-        Ok(chosen) => chosen,
-        Err(()) => {
-            // What was looked at will not be read, which the kernel would say with a reset, too.
-            if !stream.seen().is_empty() {
-                reset_on_close(stream.get_ref());
-            }
-            return;
+    let Ok((inspected, chain)) = arrival.choose(inspected) else {
+        // What was looked at will not be read, which the kernel would say with a reset, too.
+        if !stream.seen().is_empty() {
+            reset_on_close(stream.get_ref());
         }
+        return None;
     };
     let conn = arrival.connection(&chain, &inspected);
-    match Box::pin(establish(&chain, conn, stream)).await {
-        Ok((conn, io)) => hand_over(worker, chain, Arc::new(conn), io).await,
+    match establish(&chain, conn, stream).await {
+        Ok((conn, io)) => Some(Begun {
+            chain,
+            conn: Arc::new(conn),
+            io,
+        }),
         Err(reason) => {
             // Nothing was served, so that there is nothing to record: Envoy has no line for it either.
             let reason = certs::tls_error(&reason).map_or_else(|| reason.to_string(), certs::tls_failure_reason);
             tracing::debug!(listener = %arrival.name(), remote = %arrival.accepted.remote, reason, "TLS handshake failed");
+            None
         }
     }
 }
@@ -143,17 +161,17 @@ async fn establish(
 }
 
 /// Gives the connection to the protocol of its chain, which leaves the records.
-async fn hand_over(worker: Rc<Worker>, chain: Arc<Chain>, conn: Arc<Connection>, io: Downstream) {
+async fn hand_over(worker: Rc<Worker>, Begun { chain, conn, io }: Begun) {
     match &chain.serve {
         Serve::Tcp(tcp) => {
             let tcp = tcp.clone();
-            tcp::serve_connection(worker, chain, tcp, conn, io).await;
+            Box::pin(tcp::serve_connection(worker, chain, tcp, conn, io)).await;
         }
         Serve::Http(_) if chain.authz.check(&*conn) != Verdict::Allow => {
             tracing::debug!(listener = %conn.listener, remote = %conn.remote, "connection denied by network authorization");
             io.reset();
         }
-        Serve::Http(http) => Box::pin(http::serve_connection(worker, http.clone(), conn, io)).await,
+        Serve::Http(http) => http::serve_connection(worker, http.clone(), conn, io).await,
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     convert::Infallible,
     future::{Future, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
     task,
@@ -67,6 +67,8 @@ pub(crate) struct Session {
 
 /// Serves the requests of one connection until it ends. `chain` is the chain as it was when the connection was accepted;
 /// each request is served under the current one of the same id, if there still is one.
+///
+/// What it waits in is boxed by version: an idle connection of one is not to be as large as the other.
 pub(crate) async fn serve_connection(worker: Rc<Worker>, chain: Arc<HttpChain>, conn: Arc<Connection>, io: Downstream) {
     let mut io = Replay::new(io);
     let Some(http2) = speaks_http2(&chain.settings, &conn, &mut io).await else {
@@ -74,11 +76,11 @@ pub(crate) async fn serve_connection(worker: Rc<Worker>, chain: Arc<HttpChain>, 
     };
     if http2 {
         let session = Rc::new(Session::new(worker, chain, conn, None));
-        serve_http2(&session, io).await;
+        Box::pin(serve_http2(&session, io)).await;
     } else {
         let guarded = Guarded::new(io, &chain.settings);
         let session = Rc::new(Session::new(worker, chain, conn, Some(guarded.status())));
-        serve_http1(&session, guarded).await;
+        Box::pin(serve_http1(&session, guarded)).await;
     }
 }
 
@@ -127,16 +129,17 @@ async fn serve_http1(session: &Rc<Session>, io: Guarded<Replay<Downstream>>) {
         let keeps = (request.version() == Version::HTTP_10)
             .then(|| hop::nominates(request.headers(), &HeaderName::from_static("keep-alive")));
         let request = Unserved::new(&session, request);
-        async move {
+        // hyper keeps a place for this in each connection, also while nothing is asked: several KiB if it were no box.
+        Box::pin(async move {
             let mut response = request.serve().await;
             if let Some(keeps) = keeps {
                 hop::set_persistence(response.headers_mut(), keeps);
             }
             session.answered(response.body().is_switching());
             Ok::<_, Infallible>(response)
-        }
+        })
     });
-    let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
+    let connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let ended = session
         .run(connection, |connection| connection.graceful_shutdown(), |_| ())
         .await;
@@ -171,7 +174,7 @@ async fn serve_http2(session: &Rc<Session>, io: Replay<Downstream>) {
         Box::pin(async move { Ok::<_, Infallible>(request.serve().await) })
     });
     let (io, cork) = cork(io);
-    let connection = builder.serve_connection(TokioIo::new(io), service);
+    let connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let ended = session
         .run(
             connection,
@@ -250,14 +253,13 @@ impl Session {
     /// the connection is as old as it may get. `polled` is called whenever the connection was.
     async fn run<C>(
         &self,
-        connection: C,
+        mut connection: Pin<&mut C>,
         shut_down: impl Fn(Pin<&mut C>),
         polled: impl Fn(&mut task::Context<'_>),
     ) -> C::Output
     where
         C: Future,
     {
-        let mut connection = std::pin::pin!(connection);
         // Polled only when it was woken itself, not with each of the connection's many polls.
         let mut should_end: FuturesUnordered<_> = [self.should_end()].into_iter().collect();
         let poll = |connection: &mut Pin<&mut C>, cx: &mut task::Context<'_>| {

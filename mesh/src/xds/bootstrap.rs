@@ -80,6 +80,7 @@ impl Bootstrap {
     /// # Errors
     /// As for [`Self::parse`].
     pub fn merge(text: &str, over: &str) -> Result<Self, BootstrapError> {
+        let _descriptors = json::Descriptors::hold();
         let mut message = json::parse_bootstrap(text)?;
         let over = json::parse_bootstrap(over)?.encode_to_vec();
         let merged = message.merge(over.as_slice());

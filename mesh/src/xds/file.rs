@@ -75,6 +75,7 @@ pub type Parcel = Result<(Option<Name>, Any), (Option<Name>, String)>;
 /// # Errors
 /// It is not a `DiscoveryResponse`.
 pub fn resources(text: &str) -> Result<Vec<Parcel>, FileError> {
+    let _descriptors = json::Descriptors::hold();
     let mut value = match json::value(text)? {
         Value::Null => return Err(FileError::Empty),
         Value::Object(fields) if fields.is_empty() && text.trim().is_empty() => return Err(FileError::Empty),

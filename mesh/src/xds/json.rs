@@ -3,7 +3,10 @@
 //! Field names are written as in the proto files, as Envoy's own dump does; both spellings are read. An unknown field, an
 //! extension whose type we do not know and a value of the wrong kind are errors with their path.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
 use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
@@ -43,11 +46,36 @@ pub const MAX_TEXT: usize = 64 << 20;
 /// Deepest nesting of a text.
 pub const MAX_DEPTH: usize = 100;
 
-/// Descriptors of the messages we speak, from envoy-types; see `build.rs`.
-static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+/// Descriptors of the messages we speak, from envoy-types; see `build.rs`. Several megabytes that only texts need, so that they are
+/// decoded for whoever reads or writes one, and dropped with the last [`Descriptors`].
+static POOL: Mutex<Weak<DescriptorPool>> = Mutex::new(Weak::new());
+
+/// Keeps the descriptors at hand. Whoever reads or writes several texts holds one, so that they are decoded once.
+#[derive(Debug)]
+pub struct Descriptors {
+    pool: Arc<DescriptorPool>,
+}
+
+impl Descriptors {
+    /// Those in use, or decoded anew.
+    pub fn hold() -> Self {
+        let mut known = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+        let pool = known.upgrade().unwrap_or_else(|| Arc::new(decoded()));
+        *known = Arc::downgrade(&pool);
+        Self { pool }
+    }
+
+    /// The descriptor of a message we speak.
+    pub(super) fn message(&self, name: &str) -> Result<MessageDescriptor, JsonError> {
+        let known = self.pool.get_message_by_name(name);
+        known.ok_or_else(|| JsonError::UnknownType(name.to_owned()))
+    }
+}
+
+fn decoded() -> DescriptorPool {
     DescriptorPool::decode(include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin")).as_slice())
         .expect("the build script wrote a closed set of descriptors")
-});
+}
 
 /// Reads a bootstrap file, JSON or YAML.
 ///
@@ -70,7 +98,7 @@ pub fn parse<M: Message + Name + Default>(text: &str) -> Result<M, JsonError> {
 /// # Errors
 /// A field is unknown or has a wrong value.
 pub(super) fn from_value<M: Message + Name + Default>(value: Value) -> Result<M, JsonError> {
-    let message = dynamic(descriptor(&M::full_name())?, value)?;
+    let message = dynamic(Descriptors::hold().message(&M::full_name())?, value)?;
     message
         .transcode_to()
         .map_err(|error| JsonError::Syntax(error.to_string()))
@@ -90,7 +118,7 @@ pub(super) fn any_from_value(value: Value) -> Result<Any, JsonError> {
         ));
     };
     let name = type_url.rsplit_once('/').map_or("", |(_, name)| name);
-    let message = dynamic(descriptor(name)?, Value::Object(fields))?;
+    let message = dynamic(Descriptors::hold().message(name)?, Value::Object(fields))?;
     Ok(Any {
         value: message.encode_to_vec(),
         type_url,
@@ -116,7 +144,7 @@ fn dynamic(descriptor: MessageDescriptor, value: Value) -> Result<DynamicMessage
 pub fn to_json(resource: &Resource) -> Result<Value, JsonError> {
     let any = resource.encode();
     let name = any.type_url.rsplit_once('/').map_or("", |(_, name)| name);
-    let message = DynamicMessage::decode(descriptor(name)?, any.value.as_slice());
+    let message = DynamicMessage::decode(Descriptors::hold().message(name)?, any.value.as_slice());
     let mut value = serialize(&message.map_err(|error| JsonError::Syntax(error.to_string()))?)?;
     if let Value::Object(fields) = &mut value {
         fields.insert("@type".to_owned(), any.type_url.into());
@@ -138,12 +166,6 @@ fn serialize(message: &DynamicMessage) -> Result<Value, JsonError> {
     message
         .serialize_with_options(serde_json::value::Serializer, &options)
         .map_err(|error| JsonError::Syntax(error.to_string()))
-}
-
-/// The descriptor of a message we speak.
-pub(super) fn descriptor(name: &str) -> Result<MessageDescriptor, JsonError> {
-    POOL.get_message_by_name(name)
-        .ok_or_else(|| JsonError::UnknownType(name.to_owned()))
 }
 
 /// Reads a document, JSON or YAML, as a tree.
@@ -228,6 +250,13 @@ mod tests {
     fn refused(text: &str, expect: &str) {
         let error = parse_bootstrap(text).unwrap_err().to_string();
         assert!(error.contains(expect), "{error}");
+    }
+
+    #[test]
+    fn descriptors_are_shared_by_those_who_hold_them() {
+        let one = Descriptors::hold();
+        assert!(Arc::ptr_eq(&one.pool, &Descriptors::hold().pool));
+        assert!(one.message("envoy.config.cluster.v3.Cluster").is_ok());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Resource,
     bootstrap::Node,
-    json::{JsonError, to_json},
+    json::{Descriptors, JsonError, to_json},
 };
 use crate::{
     ClusterName, ListenerName, RouteConfigName, SecretName,
@@ -114,6 +114,7 @@ const UNLIMITED_CONNECTIONS: u32 = 2_147_483_647;
 /// # Errors
 /// The bundle points at a resource or secret that is nowhere.
 pub fn fixed(proxy: &Proxy, bundle: &Bundle) -> Result<Value, RenderError> {
+    let _descriptors = Descriptors::hold();
     let mut bundle = inline::inline(bundle)?;
     let secrets = match &proxy.secrets {
         Secrets::Files(files) => secrets::from_files(files, secrets::localize(&mut bundle))?,
