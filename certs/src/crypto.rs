@@ -15,8 +15,8 @@ pub fn provider() -> Arc<CryptoProvider> {
     PROVIDER.clone()
 }
 
-/// Puts TLS 1.3's AES-128 first, as Envoy does. A handshake computes some sixty digests, and SHA-256, which goes with it, has instructions
-/// of its own where SHA-384 has none: a twelfth of a handshake.
+/// Puts TLS 1.3's AES-128 first. The many digests of a handshake are SHA-256's with it, for which processors have instructions; those of
+/// AES-256 are SHA-384's, for which many have none and which took 7% of a handshake's time.
 fn cheap_first(mut provider: CryptoProvider) -> CryptoProvider {
     let cheap = CipherSuite::TLS13_AES_128_GCM_SHA256;
     provider.cipher_suites.sort_by_key(|suite| suite.suite() != cheap);
