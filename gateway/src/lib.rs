@@ -12,6 +12,8 @@ pub mod bootstrap;
 mod catalog;
 mod clock;
 mod connection;
+#[doc(hidden)]
+pub mod cores;
 mod drain;
 mod error;
 mod flags;

@@ -7,7 +7,7 @@ use crate::{
     metric::Metric,
     report::{Report, count},
     rival::Kind,
-    scenario::{GROUPS, Scenario},
+    scenario::{GROUPS, Scenario, Shape},
 };
 
 /// Draws nothing unless at least two numbers of policies were measured.
@@ -17,10 +17,11 @@ pub(super) fn draw(report: &Report, file: &Path) -> anyhow::Result<()> {
     lines::draw(file, title, lines.collect(), |policies| format!("{policies:.0}"))
 }
 
-/// Least over the rounds, of the scenarios in the policies' group.
+/// Least over the rounds, of the policies' scenarios in which team i may reach host i.
 fn points(report: &Report, kind: Kind) -> Vec<(f64, f64)> {
     let group = GROUPS.iter().find(|group| group.name == "policies");
     let scenarios = group.into_iter().flat_map(|group| group.scenarios);
+    let scenarios = scenarios.filter(|scenario| scenario.setup.shape == Shape::Hosts);
     let point = |scenario: &Scenario| {
         let row = report.rows.iter().find(|row| row.scenario == scenario.name)?;
         let cost = row.proxies.get(&kind)?.get(&Metric::Cpu)?.min.max(0.1);

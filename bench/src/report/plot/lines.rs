@@ -25,6 +25,7 @@ pub(super) fn draw(file: &Path, title: &str, lines: Vec<Line>, label: fn(&f64) -
         return Ok(());
     }
     let values = || lines.iter().flat_map(|(_, points)| points);
+    let nearest = values().map(|(x, _)| *x).fold(f64::MAX, f64::min);
     let furthest = values().map(|(x, _)| *x).fold(1.0, f64::max);
     let least = values().map(|(_, y)| *y).fold(f64::MAX, f64::min);
     let most = values().map(|(_, y)| *y).fold(1.0, f64::max);
@@ -35,7 +36,10 @@ pub(super) fn draw(file: &Path, title: &str, lines: Vec<Line>, label: fn(&f64) -
             .margin_right(90)
             .x_label_area_size(30)
             .y_label_area_size(80)
-            .build_cartesian_2d((0.8..furthest * 1.3).log_scale(), (least / 1.5..most * 1.5).log_scale())
+            .build_cartesian_2d(
+                (nearest * 0.8..furthest * 1.3).log_scale(),
+                (least / 1.5..most * 1.5).log_scale(),
+            )
             .map_err(failed)?;
         chart
             .configure_mesh()

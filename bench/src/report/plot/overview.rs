@@ -23,6 +23,8 @@ const LONGEST: f64 = 1.6;
 const TOP: i32 = 60;
 const BAR: i32 = 11;
 const GAP: i32 = 14;
+/// Width of a number.
+const NUMBER: i32 = 32;
 
 /// The bars of one target against Envoy.
 struct Group<'a> {
@@ -66,6 +68,13 @@ impl<'a> Group<'a> {
         BAR * i32::try_from(self.bars.len()).unwrap_or(0) + GAP
     }
 
+    /// Where a bar's number begins: behind the bar, and behind the target's mark if that is in the way.
+    fn beside(&self, kind: Kind, ratio: f64) -> i32 {
+        let (end, mark) = (at(ratio), at(self.judged.at_most));
+        let in_the_way = kind == Kind::Sallyport && (end..end + NUMBER).contains(&mark);
+        4 + if in_the_way { mark } else { end }
+    }
+
     fn draw(&self, area: &Area<'_>, top: i32) -> anyhow::Result<()> {
         let what = format!("{} · {}", self.row.scenario, self.judged.metric.label());
         area.draw(&Text::new(what, (10, top), text(14, INK))).map_err(failed)?;
@@ -74,7 +83,7 @@ impl<'a> Group<'a> {
             let corners = [(LEFT, y), (at(ratio), y + BAR - 2)];
             area.draw(&Rectangle::new(corners, color(kind).filled()))
                 .map_err(failed)?;
-            let number = Text::new(format!("{ratio:.2}"), (at(ratio) + 4, y - 1), text(11, INK));
+            let number = Text::new(format!("{ratio:.2}"), (self.beside(kind, ratio), y - 1), text(11, INK));
             area.draw(&number).map_err(failed)?;
             y += BAR;
         }
