@@ -337,6 +337,37 @@ where
     simulation.check_outcome();
 }
 
+/// The client asks for endpoints of a new cluster while others, of which it does not know yet, are under way to it: the
+/// server must ignore the request for its old nonce, and yet not take the answer about the clusters for all it will hear.
+#[test]
+fn a_route_waits_for_its_cluster_whose_endpoints_were_asked_for_with_an_old_nonce() {
+    use Step::{Change, ClientReads, ServerReads, ServerWrites};
+    let slot = |revision, eds| Slot {
+        revision,
+        eds,
+        bad: false,
+    };
+    let world = |clusters, to| World {
+        clusters,
+        listeners: [None, None, Some((slot(2, false), to))],
+    };
+    let first = world([None, None, Some(slot(1, true)), None], 0);
+    let clusters = [slot(0, false), slot(0, true), slot(0, true)].map(Some);
+    let second = world([clusters[0], clusters[1], clusters[2], None], 1);
+    let steps = [
+        ServerReads,
+        ServerWrites,
+        ServerReads,
+        ClientReads,
+        ServerReads,
+        ServerWrites,
+        ServerWrites,
+        Change(second),
+        ServerReads,
+    ];
+    run::<SotwServer, Sotw>(first, steps.into(), true);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 

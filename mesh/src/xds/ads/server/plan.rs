@@ -88,10 +88,12 @@ fn pick(stream: &Stream, set: &ResourceSet) -> Option<(ResourceType, Difference)
 }
 
 /// Whether the client is about to ask for endpoints of clusters it was just sent: what points at these clusters waits, so
-/// that it finds them ready.
+/// that it finds them ready. It asks before it answers for the clusters; but in the state of the world its request is void
+/// if endpoints were under way to it, and comes again with the answer to these.
 fn clusters_warming(stream: &Stream, kind: ResourceType, set: &ResourceSet) -> bool {
+    let awaits_answer = |kind| stream.channels.get(kind).awaits_answer();
     kind != ResourceType::Cluster
-        && stream.channels.get(ResourceType::Cluster).awaits_answer()
+        && (awaits_answer(ResourceType::Cluster) || awaits_answer(ResourceType::Endpoints))
         && stream.lacks_dependents(ResourceType::Cluster, set)
 }
 
