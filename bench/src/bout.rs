@@ -49,12 +49,14 @@ impl Bout<'_> {
         let command = self.rival.command(self.stage)?;
         let began = Instant::now();
         let mut proxy = Process::start(command, &self.stage.path("proxy.log"))?;
-        while TcpStream::connect(self.stage.mutual()).await.is_err() {
-            proxy.alive()?;
-            if began.elapsed() > PATIENCE {
-                bail!("it does not listen in time");
+        for listener in [self.stage.mutual(), self.stage.passthrough()] {
+            while TcpStream::connect(listener).await.is_err() {
+                proxy.alive()?;
+                if began.elapsed() > PATIENCE {
+                    bail!("it does not listen in time");
+                }
+                sleep(LOOK).await;
             }
-            sleep(LOOK).await;
         }
         Ok((proxy, began.elapsed()))
     }

@@ -129,8 +129,7 @@ impl<'a> Runner<'a> {
         let quick = self.args.quick;
         let setup = if quick { scenario.setup.quick() } else { scenario.setup };
         let upstream = Upstream::bind().await?;
-        let (plain, secure) = upstream.ports()?;
-        let stage = Stage::new(setup, plain, secure)?;
+        let stage = Stage::new(setup, upstream.ports()?)?;
         let _upstream = upstream.serve(Arc::clone(&stage.site))?;
         let mut measured = Vec::new();
         for round in 1..=self.args.rounds() {

@@ -63,7 +63,17 @@ pub(crate) enum Load {
     /// A TCP connection through the passthrough listener, with one exchange of bytes behind a `ClientHello`.
     Tunnels,
     /// Bodies of so many bytes from the upstream.
-    Downloads { host: &'static str, bytes: usize },
+    Downloads {
+        protocol: Protocol,
+        host: &'static str,
+        bytes: usize,
+    },
+    /// Bodies of so many bytes to the upstream.
+    Uploads { host: &'static str, bytes: usize },
+    /// A stream without end through the passthrough listener, whose ends touch none of it.
+    Endless,
+    /// Bodies of so many bytes through the passthrough listener, inside the ends' TLS.
+    SecureTunnel { bytes: usize },
 }
 
 /// What clients speak inside TLS.
@@ -76,9 +86,13 @@ pub(crate) enum Protocol {
 impl Load {
     fn protocol(self) -> Protocol {
         match self {
-            Self::Requests { protocol, .. } | Self::Paced { protocol, .. } => protocol,
-            Self::Handshakes | Self::Hellos | Self::Tunnels => Protocol::Http1,
-            Self::Downloads { .. } => Protocol::Http2,
+            Self::Requests { protocol, .. } | Self::Paced { protocol, .. } | Self::Downloads { protocol, .. } => {
+                protocol
+            }
+            Self::Handshakes | Self::Hellos | Self::Tunnels | Self::Endless | Self::SecureTunnel { .. } => {
+                Protocol::Http1
+            }
+            Self::Uploads { .. } => Protocol::Http2,
         }
     }
 
@@ -95,7 +109,7 @@ impl Load {
             }
             | Self::Hellos => MANY_CONNECTIONS,
             Self::Requests { .. } | Self::Paced { .. } | Self::Handshakes | Self::Tunnels => CONNECTIONS,
-            Self::Downloads { .. } => 1,
+            Self::Downloads { .. } | Self::Uploads { .. } | Self::Endless | Self::SecureTunnel { .. } => 1,
         }
     }
 }
@@ -309,7 +323,15 @@ async fn work(load: Load, client: Client, index: usize) -> anyhow::Result<()> {
         Load::Handshakes => client.handshakes().await,
         Load::Hellos => client.hellos().await,
         Load::Tunnels => client.tunnels().await,
-        Load::Downloads { host, bytes } => client.downloads(host, bytes).await,
+        Load::Downloads {
+            protocol: Protocol::Http1,
+            host,
+            bytes,
+        } => client.downloads_http1(host, bytes).await,
+        Load::Downloads { host, bytes, .. } => client.downloads(host, bytes).await,
+        Load::Uploads { host, bytes } => client.uploads(host, bytes).await,
+        Load::Endless => client.endless().await,
+        Load::SecureTunnel { bytes } => client.secure_tunnel(bytes).await,
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
-use crate::stage::{PLAIN, Ports, SECURE, Stage};
+use crate::stage::{ENDLESS, PLAIN, Ports, SECURE, Stage};
 
 /// A proxy that can be measured.
 #[derive(Debug, Clone)]
@@ -157,6 +157,7 @@ fn haproxy(stage: &Stage) -> String {
         passthrough,
         plain,
         secure,
+        endless,
     } = stage.ports;
     let (identity, roots) = (stage.path("gateway/both.pem"), stage.path("gateway/root-cert.pem"));
     let public = stage.path("site/root-cert.pem");
@@ -191,9 +192,13 @@ frontend passthrough
   tcp-request inspect-delay 5s
   tcp-request content accept if {{ req.ssl_hello_type 1 }}
   use_backend tunnel if {{ req.ssl_sni -i {SECURE} }}
+  use_backend endless if {{ req.ssl_sni -i {ENDLESS} }}
 backend tunnel
   mode tcp
   server upstream 127.0.0.1:{secure}
+backend endless
+  mode tcp
+  server upstream 127.0.0.1:{endless}
 ",
         identity = identity.display(),
         roots = roots.display(),
@@ -208,6 +213,7 @@ fn nginx(stage: &Stage) -> String {
         passthrough,
         plain,
         secure,
+        endless,
     } = stage.ports;
     let file = |name: &str| stage.path(name).display().to_string();
     let tls = format!(
@@ -229,6 +235,8 @@ events {{ worker_connections 20000; }}
 http {{
   access_log {log};
   client_body_temp_path {temp}; proxy_temp_path {temp}; fastcgi_temp_path {temp}; uwsgi_temp_path {temp}; scgi_temp_path {temp};
+  client_max_body_size 0;
+  proxy_request_buffering off;
   keepalive_requests 100000000;
   keepalive_timeout 1h;
   upstream plain {{ server 127.0.0.1:{plain}; keepalive 64; }}
@@ -244,7 +252,7 @@ http {{
   server {{ {listen} default_server; {tls} server_name _; return 403; }}
 }}
 stream {{
-  map $ssl_preread_server_name $tunnel {{ {SECURE} 127.0.0.1:{secure}; }}
+  map $ssl_preread_server_name $tunnel {{ {SECURE} 127.0.0.1:{secure}; {ENDLESS} 127.0.0.1:{endless}; }}
   log_format tcp '$remote_addr [$time_local] $status $bytes_sent $bytes_received $ssl_preread_server_name';
   access_log {log} tcp;
   server {{ listen 127.0.0.1:{passthrough}; ssl_preread on; proxy_pass $tunnel; }}

@@ -22,12 +22,17 @@ use mesh::{
     },
 };
 
-use crate::scenario::{Setup, Shape};
+use crate::{
+    scenario::{Setup, Shape},
+    upstream,
+};
 
 /// The host that clients ask for, in plaintext beyond the gateway.
 pub(crate) const PLAIN: &str = "plain.test";
 /// The host that the gateway originates TLS to, and that clients reach through it by SNI.
 pub(crate) const SECURE: &str = "secure.test";
+/// The host that sends without end to whoever says hello, without TLS.
+pub(crate) const ENDLESS: &str = "endless.test";
 /// A host that is routed and that nobody may reach.
 pub(crate) const FORBIDDEN: &str = "forbidden.test";
 
@@ -55,10 +60,12 @@ pub(crate) struct Ports {
     pub(crate) plain: u16,
     /// The upstream over TLS.
     pub(crate) secure: u16,
+    /// The upstream that sends without end.
+    pub(crate) endless: u16,
 }
 
 impl Stage {
-    pub(crate) fn new(setup: Setup, plain: u16, secure: u16) -> anyhow::Result<Self> {
+    pub(crate) fn new(setup: Setup, upstream: upstream::Ports) -> anyhow::Result<Self> {
         let files = tempfile::tempdir()?;
         let path = files.path();
         let now = SystemTime::now();
@@ -75,8 +82,9 @@ impl Stage {
         let ports = Ports {
             mutual: free_port()?,
             passthrough: free_port()?,
-            plain,
-            secure,
+            plain: upstream.plain,
+            secure: upstream.secure,
+            endless: upstream.endless,
         };
         let stage = Self {
             ports,
@@ -154,6 +162,7 @@ impl Stage {
             passthrough,
             plain,
             secure,
+            endless,
         } = self.ports;
         let roots = self.path("site/root-cert.pem");
         let mut text = format!(
@@ -191,6 +200,23 @@ spec:
   hosts: [{SECURE}]
   gateways: [egress]
   tls: [{{match: [{{port: 443, sniHosts: [{SECURE}]}}], route: [{{destination: {{host: {SECURE}, port: {{number: 443}}}}}}]}}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: endless, namespace: istio-egress}}
+spec:
+  hosts: [{ENDLESS}]
+  ports: [{{number: 443, name: tls, protocol: TLS, targetPort: {endless}}}]
+  resolution: STATIC
+  endpoints: [{{address: 127.0.0.1}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: endless-tls, namespace: istio-egress}}
+spec:
+  hosts: [{ENDLESS}]
+  gateways: [egress]
+  tls: [{{match: [{{port: 443, sniHosts: [{ENDLESS}]}}], route: [{{destination: {{host: {ENDLESS}, port: {{number: 443}}}}}}]}}]
 "#,
             roots = roots.display()
         );

@@ -1,4 +1,4 @@
-//! The site beyond the proxies, as cheap as can be: HTTP/1.1, plain and over TLS. `/` is 1 KiB, `/<n>` is n bytes.
+//! The site beyond the proxies, as cheap as can be: HTTP/1.1, plain and over TLS. `/` is 1 KiB, `/<n>` is n bytes; a request body is read and dropped.
 
 use std::{io, net::Ipv4Addr, sync::Arc};
 
@@ -11,6 +11,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+mod endless;
+
 /// What a body is made of, piece by piece.
 static PIECE: [u8; 64 << 10] = [b'x'; 64 << 10];
 /// Longest request head that is read.
@@ -20,6 +22,16 @@ const MAX_HEAD: usize = 64 << 10;
 pub(crate) struct Upstream {
     plain: TcpListener,
     secure: TcpListener,
+    endless: TcpListener,
+}
+
+/// Where they are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ports {
+    pub(crate) plain: u16,
+    pub(crate) secure: u16,
+    /// Of the site that sends without end.
+    pub(crate) endless: u16,
 }
 
 impl Upstream {
@@ -27,11 +39,16 @@ impl Upstream {
         Ok(Self {
             plain: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?,
             secure: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?,
+            endless: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?,
         })
     }
 
-    pub(crate) fn ports(&self) -> io::Result<(u16, u16)> {
-        Ok((self.plain.local_addr()?.port(), self.secure.local_addr()?.port()))
+    pub(crate) fn ports(&self) -> io::Result<Ports> {
+        Ok(Ports {
+            plain: self.plain.local_addr()?.port(),
+            secure: self.secure.local_addr()?.port(),
+            endless: self.endless.local_addr()?.port(),
+        })
     }
 
     /// Serves until the result is dropped.
@@ -42,6 +59,7 @@ impl Upstream {
         let mut serving = JoinSet::new();
         serving.spawn(accept(self.plain, None));
         serving.spawn(accept(self.secure, Some(acceptor)));
+        serving.spawn(endless::accept(self.endless));
         Ok(serving)
     }
 }
@@ -76,14 +94,35 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<(
             }
             continue;
         };
-        let length = length_asked_for(&read[..end]);
+        let head = &read[..end];
+        let (asked_for, owed) = (length_asked_for(head), body_length(head));
         read.drain(..end + 4);
-        match length {
+        discard(&mut stream, &mut read, owed).await?;
+        match asked_for {
             None => stream.write_all(&kibibyte).await?,
             Some(length) => body(&mut stream, length).await?,
         }
         stream.flush().await?;
     }
+}
+
+/// Reads so many bytes, some of which are read already.
+async fn discard(stream: &mut (impl AsyncRead + Unpin), read: &mut Vec<u8>, length: usize) -> io::Result<()> {
+    let here = read.len().min(length);
+    read.drain(..here);
+    let mut left = length - here;
+    if left == 0 {
+        return Ok(());
+    }
+    let mut piece = vec![0; PIECE.len()];
+    while left > 0 {
+        let most = left.min(piece.len());
+        match stream.read(&mut piece[..most]).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => left -= count,
+        }
+    }
+    Ok(())
 }
 
 async fn body(stream: &mut (impl AsyncWrite + Unpin), length: usize) -> io::Result<()> {
@@ -101,6 +140,14 @@ fn length_asked_for(head: &[u8]) -> Option<usize> {
     let line = head.split(|byte| *byte == b'\r').next()?;
     let path = str::from_utf8(line).ok()?.split(' ').nth(1)?;
     path.strip_prefix('/')?.parse().ok()
+}
+
+/// Zero unless the head gives a length.
+fn body_length(head: &[u8]) -> usize {
+    let lines = str::from_utf8(head).unwrap_or_default().lines();
+    let mut fields = lines.filter_map(|line| line.split_once(": "));
+    let length = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    length.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
 }
 
 fn head(length: usize) -> String {

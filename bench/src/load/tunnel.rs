@@ -4,14 +4,15 @@ use std::{sync::Arc, time::Instant};
 
 use anyhow::ensure;
 use certs::{ServerVerifier, Versions};
+use rustix::net::{RecvFlags, recv};
 use rustls::pki_types::ServerName;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
     net::TcpStream,
 };
 
-use super::Client;
-use crate::stage::SECURE;
+use super::{Client, bulk::mebibytes};
+use crate::stage::{ENDLESS, SECURE};
 
 impl Client {
     /// Ends without crypto beyond the hello: the upstream's answer to it is all that is waited for.
@@ -25,6 +26,26 @@ impl Client {
             ensure!(stream.read(&mut answer).await? > 0, "a tunnel ends without an answer");
             drop(stream);
             self.tally.done(1, began);
+        }
+        Ok(())
+    }
+
+    /// Has the kernel drop what comes. A unit is a MiB.
+    pub(super) async fn endless(&self) -> anyhow::Result<()> {
+        let mut stream = TcpStream::connect(self.passthrough).await?;
+        stream.write_all(&hello(ENDLESS)?).await?;
+        let mut room = vec![0; 1 << 20];
+        let (mut got, mut began) = (0, Instant::now());
+        while self.tally.goes_on() {
+            let mut discard = || Ok(recv(&stream, &mut room[..], RecvFlags::TRUNC)?.1);
+            let count = stream.async_io(Interest::READABLE, &mut discard).await?;
+            ensure!(count > 0, "a stream without end ends");
+            let whole = mebibytes(got + count) - mebibytes(got);
+            if whole > 0 {
+                self.tally.done(whole, began);
+                began = Instant::now();
+            }
+            got += count;
         }
         Ok(())
     }

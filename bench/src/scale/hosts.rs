@@ -102,7 +102,7 @@ async fn measure(sallyport: &Path, hosts: usize, args: &Args) -> anyhow::Result<
     let upstream = Upstream::bind().await?;
     let ports = Ports {
         gateway: free_port()?,
-        upstream: upstream.ports()?.0,
+        upstream: upstream.ports()?.plain,
     };
     let directory = tempfile::tempdir()?;
     let identity = identity(directory.path())?;
