@@ -8,6 +8,8 @@ use std::time::Duration;
 /// Bytes of a connection looked at before a filter chain is chosen. Envoy's `tls_inspector` stops at 16 KiB; a
 /// `ClientHello` with post-quantum key shares has about 2 KiB.
 pub(crate) const INSPECT_BYTES: usize = 16 * 1024;
+/// Bytes looked at by the first read: a `ClientHello` as browsers send it, in one piece.
+pub(crate) const INSPECT_AT_ONCE: usize = 4 * 1024;
 /// Default of a listener's `listener_filters_timeout`.
 pub(crate) const INSPECT: Duration = Duration::from_secs(15);
 /// Default of a chain's `transport_socket_connect_timeout`. Envoy has none; a handshake that never ends would hold a
@@ -24,6 +26,18 @@ pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 pub(crate) const TCP_IDLE: Duration = Duration::from_secs(60 * 60);
 /// Bytes read at once from either side of a relayed connection; one buffer each way while there is something in it.
 pub(crate) const RELAY_BUFFER: usize = 16 * 1024;
+/// Bytes a pipe takes through which a relayed connection's bytes stay in the kernel; a kernel that gives less is taken at its word.
+pub(crate) const PIPE_BYTES: usize = 1024 * 1024;
+/// Pipes of one worker that have something in them. Connections beyond them are copied.
+pub(crate) const PIPES: usize = 64;
+/// Empty pipes a worker keeps for the next who needs one.
+pub(crate) const IDLE_PIPES: usize = 8;
+/// Bytes read ahead of a TLS session while more comes than it asks for.
+pub(crate) const TLS_READ_AHEAD: usize = 64 * 1024;
+/// Buffers for that which a worker keeps for the next who needs one.
+pub(crate) const TLS_IDLE_BUFFERS: usize = 8;
+/// Bytes of a TLS session, encrypted, that wait to be written.
+pub(crate) const TLS_BUFFER: usize = 128 * 1024;
 /// Default of `max_connections`, `max_pending_requests` and `max_requests` of a cluster.
 pub(crate) const BREAKER: u32 = 1024;
 /// Default of `max_retries` of a cluster.

@@ -66,17 +66,19 @@ impl Network for Kernel {
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
         socket.set_nonblocking(true)?;
+        // Accepted sockets have the options of the one that listens.
+        configure(&SockRef::from(&socket))?;
         socket.bind(&at.into())?;
         socket.listen(BACKLOG)?;
         TcpListener::from_std(socket.into())
     }
 
     fn accepted(&self, stream: &TcpStream) -> io::Result<Accepted> {
-        configure(stream)?;
+        let local = stream.local_addr()?;
         Ok(Accepted {
-            local: stream.local_addr()?,
+            local,
             remote: stream.peer_addr()?,
-            original_destination: original_destination(stream),
+            original_destination: original_destination(stream, local),
         })
     }
 
@@ -88,22 +90,22 @@ impl Network for Kernel {
                 TcpSocket::new_v6()?
             };
             let stream = socket.connect(to).await?;
-            configure(&stream)?;
+            configure(&SockRef::from(&stream))?;
             let local = stream.local_addr()?;
             Ok(Dialled { stream, local })
         })
     }
 }
 
-fn configure(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    SockRef::from(stream).set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE))
+fn configure(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE))
 }
 
 /// Reads `SO_ORIGINAL_DST`. Absent means "not redirected"; a connection that was made to us directly has none, or its own.
-fn original_destination(stream: &TcpStream) -> Option<SocketAddr> {
+fn original_destination(stream: &TcpStream, local: SocketAddr) -> Option<SocketAddr> {
     let socket = SockRef::from(stream);
-    let address = match stream.local_addr().ok()? {
+    let address = match local {
         SocketAddr::V4(_) => socket.original_dst_v4(),
         SocketAddr::V6(_) => socket.original_dst_v6(),
     };

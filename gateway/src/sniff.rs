@@ -65,6 +65,8 @@ impl<S: AsyncRead + Unpin> Replay<S> {
         if room == 0 {
             return Ok(0);
         }
+        // A buffer that grows as it is filled would be read into by sixty-four bytes at first.
+        self.seen.reserve(room.min(limits::INSPECT_AT_ONCE));
         (&mut self.stream)
             .take(u64::try_from(room).unwrap_or(u64::MAX))
             .read_buf(&mut self.seen)

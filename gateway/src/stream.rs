@@ -14,12 +14,23 @@ use tokio::{
 };
 use tokio_rustls::{client, server};
 
-use crate::sniff::Replay;
+use crate::{
+    sniff::Replay,
+    tls::wire::{Gather, Wire, gather},
+};
 
 /// A stream from a client.
-pub(crate) type Downstream = Maybe<Replay<TcpStream>, server::TlsStream<Replay<TcpStream>>>;
+pub(crate) type Downstream = Maybe<Replay<TcpStream>, server::TlsStream<Wire<Replay<TcpStream>>>>;
 /// A stream to an upstream host.
-pub(crate) type Upstream = Maybe<TcpStream, client::TlsStream<TcpStream>>;
+pub(crate) type Upstream = Maybe<TcpStream, client::TlsStream<Wire<TcpStream>>>;
+
+/// One side of a relay.
+pub(crate) trait Side: AsyncRead + AsyncWrite + Unpin {
+    /// The socket, if all that is read and written of the stream is what passes through that.
+    fn bare(&self) -> Option<&TcpStream> {
+        None
+    }
+}
 
 /// Plaintext or TLS.
 #[derive(Debug)]
@@ -35,7 +46,7 @@ impl Downstream {
     pub(crate) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream.get_ref(),
-            Self::Tls(stream) => stream.get_ref().0.get_ref(),
+            Self::Tls(stream) => stream.get_ref().0.get_ref().get_ref(),
         }
     }
 
@@ -58,13 +69,31 @@ impl Upstream {
     pub(crate) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Tls(stream) => stream.get_ref().0.get_ref(),
         }
     }
 
     /// Makes the end a reset instead of an orderly close.
     pub(crate) fn reset(&self) {
         reset_on_close(self.socket());
+    }
+}
+
+impl Side for Downstream {
+    fn bare(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(stream) if stream.seen().is_empty() => Some(stream.get_ref()),
+            Self::Plain(_) | Self::Tls(_) => None,
+        }
+    }
+}
+
+impl Side for Upstream {
+    fn bare(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(stream) => Some(stream),
+            Self::Tls(_) => None,
+        }
     }
 }
 
@@ -108,9 +137,12 @@ impl<P: AsyncRead + Unpin, T: AsyncRead + Unpin> AsyncRead for Maybe<P, T> {
     }
 }
 
-impl<P: AsyncWrite + Unpin, T: AsyncWrite + Unpin> AsyncWrite for Maybe<P, T> {
+impl<P: AsyncWrite + Unpin, T: Gather> AsyncWrite for Maybe<P, T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        forward!(self, stream => stream.poll_write(cx, buf))
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(session) => gather(&mut **session, |session| session.poll_write(cx, buf)),
+        }
     }
 
     fn poll_write_vectored(
@@ -118,7 +150,10 @@ impl<P: AsyncWrite + Unpin, T: AsyncWrite + Unpin> AsyncWrite for Maybe<P, T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        forward!(self, stream => poll_write_bufs(stream, cx, bufs))
+        match self.get_mut() {
+            Self::Plain(stream) => poll_write_bufs(Pin::new(stream), cx, bufs),
+            Self::Tls(session) => gather(&mut **session, |session| poll_write_bufs(session, cx, bufs)),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

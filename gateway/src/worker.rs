@@ -18,9 +18,8 @@ use mesh::ListenerName;
 use rand::rngs::SmallRng;
 use tokio::{
     net::TcpListener,
-    runtime,
+    runtime::{self, LocalOptions},
     sync::{mpsc, oneshot, watch},
-    task::LocalSet,
 };
 
 use crate::{
@@ -128,14 +127,27 @@ pub(crate) fn start(
     phase: watch::Receiver<Phase>,
     alive: mpsc::Sender<()>,
 ) -> io::Result<mpsc::Sender<Order>> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let (sender, orders) = mpsc::channel(ORDERS);
+    let (started, starting) = std::sync::mpsc::channel();
     thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         access_log::enter_worker(index);
-        let tasks = LocalSet::new();
-        tasks.block_on(&runtime, run(shared, Drain::new(phase), orders));
-        drop((tasks, alive));
+        // Not a set of local tasks on a common runtime: each task that a socket wakes would wake that set first, through a system call.
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default());
+        // Nobody waits any more only if the whole data plane is being dropped.
+        let runtime = match runtime {
+            Ok(runtime) => started.send(Ok(())).map(|()| runtime),
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        if let Ok(runtime) = runtime {
+            runtime.block_on(run(shared, Drain::new(phase), orders));
+        }
+        drop(alive);
     })?;
+    starting
+        .recv()
+        .unwrap_or_else(|_| Err(io::Error::other("the thread ended at once")))?;
     Ok(sender)
 }
 

@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{Answer, Context, head::Head, trail::Trail};
 use crate::{
     error::{BadRequest, ProxyError, UpstreamReset},
+    stream::Side,
     stream::Upstream,
     tcp::relay::{Broken, Counts, relay},
     upstream::{
@@ -198,6 +199,8 @@ struct Watched<'a, S> {
     end: ProxyError,
     first: &'a Cell<Option<ProxyError>>,
 }
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Side for Watched<'_, S> {}
 
 impl<S> Watched<'_, S> {
     fn ended(&self) {

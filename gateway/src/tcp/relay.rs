@@ -3,6 +3,10 @@
 //! Invariants: each direction ends on its own, so that a half-closed connection stays useful; what was read is written in
 //! full before the end is passed on. Data is read into a buffer that all connections of a thread share; a connection holds
 //! memory only for what its receiver did not take yet.
+//!
+//! Where both streams are bare sockets and more comes than the buffer holds, bytes stay in the kernel: see [`pipe`].
+
+mod pipe;
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,7 +22,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::limits;
+use crate::{limits, stream::Side};
+use pipe::Pipe;
 
 /// Payload bytes, readable while they are counted.
 #[derive(Debug, Default)]
@@ -51,8 +56,8 @@ pub(crate) async fn relay<D, U>(
     idle: Option<Duration>,
 ) -> Result<(), Broken>
 where
-    D: AsyncRead + AsyncWrite + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin,
+    D: Side,
+    U: Side,
 {
     let moved = Cell::new(Instant::now());
     let (mut up, mut down) = (Pump::default(), Pump::default());
@@ -89,6 +94,10 @@ struct Pump {
     /// What the receiver did not take yet.
     waiting: Vec<u8>,
     taken: usize,
+    /// What the receiver did not take yet, inside the kernel.
+    pipe: Option<Pipe>,
+    /// The last read brought as much as the buffer holds, so that more is to be expected.
+    is_bulk: bool,
     needs_flush: bool,
     phase: Phase,
 }
@@ -131,11 +140,11 @@ impl Pump {
         moved: &Cell<Instant>,
     ) -> Poll<Result<(), Failed>>
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        R: Side,
+        W: Side,
     {
         loop {
-            ready!(self.poll_write_waiting(cx, writer)).map_err(Failed::Writing)?;
+            ready!(self.poll_pass_on(cx, writer)).map_err(Failed::Writing)?;
             match self.phase {
                 Phase::Done => return Poll::Ready(Ok(())),
                 Phase::Ending => {
@@ -143,17 +152,43 @@ impl Pump {
                     self.phase = Phase::Done;
                 }
                 Phase::Open => {
-                    let Poll::Ready(read) = self.poll_read(cx, reader, writer)? else {
+                    let Poll::Ready(read) = self.poll_move(cx, reader, writer)? else {
+                        self.let_go();
                         return self.poll_flush(cx, writer);
                     };
+                    self.is_bulk = read >= limits::RELAY_BUFFER;
                     moved.set(Instant::now());
                     count.set(count.get() + u64::try_from(read).unwrap_or(u64::MAX));
                     if read == 0 {
+                        self.let_go();
                         self.phase = Phase::Ending;
                     }
                 }
             }
         }
+    }
+
+    /// Nothing is on its way: somebody else may have the pipe.
+    fn let_go(&mut self) {
+        if let Some(pipe) = self.pipe.take() {
+            pipe.give_back();
+        }
+    }
+
+    /// Reads once. Few bytes are copied, which costs less than a pipe.
+    fn poll_move<R: Side, W: Side>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+    ) -> Poll<Result<usize, Failed>> {
+        if self.is_bulk
+            && let (Some(from), Some(_)) = (reader.bare(), writer.bare())
+            && let Some(pipe) = self.pipe.take().or_else(Pipe::take)
+        {
+            return self.pipe.insert(pipe).poll_fill(cx, from).map_err(Failed::Reading);
+        }
+        self.poll_read(cx, reader, writer)
     }
 
     /// Reads once, and passes on at once what the receiver takes.
@@ -186,11 +221,11 @@ impl Pump {
         })
     }
 
-    fn poll_write_waiting<W: AsyncWrite + Unpin>(
-        &mut self,
-        cx: &mut Context<'_>,
-        writer: &mut W,
-    ) -> Poll<io::Result<()>> {
+    /// Writes what was read before.
+    fn poll_pass_on<W: Side>(&mut self, cx: &mut Context<'_>, writer: &mut W) -> Poll<io::Result<()>> {
+        if let (Some(pipe), Some(to)) = (&mut self.pipe, writer.bare()) {
+            ready!(pipe.poll_drain(cx, to))?;
+        }
         while self.taken < self.waiting.len() {
             match ready!(Pin::new(&mut *writer).poll_write(cx, &self.waiting[self.taken..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -214,104 +249,4 @@ impl Pump {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-
-    use super::*;
-
-    /// A client, an upstream, and the relay between them with buffers of `size` bytes.
-    fn topology(size: usize) -> (DuplexStream, DuplexStream, DuplexStream, DuplexStream) {
-        let (client, downstream) = duplex(size);
-        let (upstream, server) = duplex(size);
-        (client, downstream, upstream, server)
-    }
-
-    #[tokio::test]
-    async fn each_half_closes_on_its_own() {
-        let (mut client, mut downstream, mut upstream, mut server) = topology(8);
-        let counts = Counts::default();
-        let ends = async {
-            client
-                .write_all(b"a long question, much longer than the buffers")
-                .await
-                .unwrap();
-            client.shutdown().await.unwrap();
-            let mut answer = String::new();
-            client.read_to_string(&mut answer).await.unwrap();
-            assert_eq!(answer, "an answer given after the question had ended");
-        };
-        let serving = async {
-            let mut question = String::new();
-            server.read_to_string(&mut question).await.unwrap();
-            assert_eq!(question, "a long question, much longer than the buffers");
-            server
-                .write_all(b"an answer given after the question had ended")
-                .await
-                .unwrap();
-            server.shutdown().await.unwrap();
-        };
-        let (relayed, (), ()) = tokio::join!(relay(&mut downstream, &mut upstream, &counts, None), ends, serving);
-        relayed.unwrap();
-        assert_eq!((counts.received.get(), counts.sent.get()), (45, 44));
-    }
-
-    #[tokio::test]
-    async fn the_upstream_may_close_its_half_first() {
-        let (mut client, mut downstream, mut upstream, mut server) = topology(64);
-        let counts = Counts::default();
-        let ends = async {
-            server.shutdown().await.unwrap();
-            let mut nothing = Vec::new();
-            client.read_to_end(&mut nothing).await.unwrap();
-            client.write_all(b"still talking").await.unwrap();
-            client.shutdown().await.unwrap();
-            let mut heard = String::new();
-            server.read_to_string(&mut heard).await.unwrap();
-            assert_eq!(heard, "still talking");
-        };
-        let (relayed, ()) = tokio::join!(relay(&mut downstream, &mut upstream, &counts, None), ends);
-        relayed.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_in_both_directions_ends_it() {
-        let (mut client, mut downstream, mut upstream, _server) = topology(64);
-        let (counts, idle) = (Counts::default(), Duration::from_secs(10));
-        let start = Instant::now();
-        let talk = async {
-            tokio::time::sleep(Duration::from_secs(7)).await;
-            client.write_all(b"x").await.unwrap();
-        };
-        let (relayed, ()) = tokio::join!(relay(&mut downstream, &mut upstream, &counts, Some(idle)), talk);
-        assert!(matches!(relayed, Err(Broken::Idle)));
-        assert_eq!(start.elapsed(), Duration::from_secs(17));
-    }
-
-    #[tokio::test]
-    async fn a_slow_receiver_holds_the_sender_back() {
-        let (mut client, mut downstream, mut upstream, server) = topology(16);
-        let counts = Counts::default();
-        let flood = async {
-            for _ in 0..1000 {
-                client.write_all(&[0; 1024]).await.unwrap();
-            }
-        };
-        tokio::select! {
-            biased;
-            _ = relay(&mut downstream, &mut upstream, &counts, None) => panic!("nobody closed"),
-            () = flood => panic!("nobody reads"),
-            () = async { for _ in 0..1000 { tokio::task::yield_now().await } } => {}
-        }
-        assert!(counts.received.get() <= 64, "{}", counts.received.get());
-        drop(server);
-    }
-
-    #[tokio::test]
-    async fn a_broken_side_is_named() {
-        let (mut client, mut downstream, mut upstream, server) = topology(16);
-        drop(server);
-        client.write_all(b"anybody there?").await.unwrap();
-        let relayed = relay(&mut downstream, &mut upstream, &Counts::default(), None).await;
-        assert!(matches!(relayed, Err(Broken::Upstream(_))), "{relayed:?}");
-    }
-}
+mod tests;

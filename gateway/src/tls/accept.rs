@@ -11,9 +11,10 @@ use rustls::{CipherSuite, ProtocolVersion, ServerConfig, ServerConnection, serve
 use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
-use super::{protocol_names, secrets::Secrets};
+use super::{protocol_names, secrets::Secrets, wire::Wire};
 use crate::{
     connection::{self, Peer, TlsFacts},
+    limits,
     sniff::Replay,
 };
 
@@ -29,7 +30,7 @@ pub(crate) struct Acceptor {
 /// A finished handshake.
 pub(crate) struct Accepted {
     /// The stream inside.
-    pub(crate) stream: TlsStream<Replay<TcpStream>>,
+    pub(crate) stream: TlsStream<Wire<Replay<TcpStream>>>,
     /// What is known of the session.
     pub(crate) facts: TlsFacts,
     /// The protocol that was negotiated.
@@ -67,9 +68,10 @@ impl Acceptor {
     /// # Errors
     /// The client went away, broke the protocol, or is nobody we accept.
     pub(crate) async fn accept(&self, io: Replay<TcpStream>) -> io::Result<Accepted> {
-        let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io).await?;
+        let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), Wire::new(io)).await?;
         let config = self.config_for(&start.client_hello());
-        let stream = start.into_stream(config).await?;
+        let mut stream = start.into_stream(config).await?;
+        stream.get_mut().1.set_buffer_limit(Some(limits::TLS_BUFFER));
         let session = stream.get_ref().1;
         let facts = self.facts(session).map_err(io::Error::other)?;
         let alpn = session.alpn_protocol().map(|name| String::from_utf8_lossy(name).into());

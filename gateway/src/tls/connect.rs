@@ -17,8 +17,8 @@ use rustls::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{failure, protocol_names, secrets::Secrets};
-use crate::error::ConnectError;
+use super::{failure, protocol_names, secrets::Secrets, wire::Wire};
+use crate::{error::ConnectError, limits};
 
 /// Begins TLS for one cluster. Sessions are resumed within it.
 pub(crate) struct Connector {
@@ -74,16 +74,18 @@ impl Connector {
         at: IpAddr,
         host: Option<&Host>,
         alpn: Option<&[String]>,
-    ) -> Result<TlsStream<S>, ConnectError> {
+    ) -> Result<TlsStream<Wire<S>>, ConnectError> {
         let name = self.server_name(at, host)?;
+        let stream = Wire::new(stream);
         let connector = TlsConnector::from(self.config.clone());
         let handshake = match alpn {
             Some(alpn) => connector.with_alpn(protocol_names(alpn)).connect(name.clone(), stream),
             None => connector.connect(name.clone(), stream),
         };
-        let stream = handshake
+        let mut stream = handshake
             .await
             .map_err(|error| ConnectError::Tls(failure::reason(&error)))?;
+        stream.get_mut().1.set_buffer_limit(Some(limits::TLS_BUFFER));
         let peer = self.verifier.peer(stream.get_ref().1, &name, SystemTime::now());
         peer.map_err(|error| ConnectError::Tls(failure::of_tls(&error)))?;
         Ok(stream)
