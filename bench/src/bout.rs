@@ -58,6 +58,9 @@ impl Bout<'_> {
                 sleep(LOOK).await;
             }
         }
-        Ok((proxy, began.elapsed()))
+        let listening = began.elapsed();
+        // Not somebody else who listens there.
+        proxy.alive()?;
+        Ok((proxy, listening))
     }
 }

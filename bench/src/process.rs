@@ -85,16 +85,26 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Children first, so that none is left behind; those that are gone already are no loss.
-        for pid in self.family().into_iter().skip(1) {
+        // The parent first: it would replace its children, and whom nobody ends listens on, where the next proxy is to listen.
+        let children = self.family().split_off(1);
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for pid in children {
+            // One that is gone already is no loss.
             let _ = Command::new("kill")
                 .args(["-9", &pid.to_string()])
                 .stderr(Stdio::null())
                 .status();
+            gone(pid);
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
+}
+
+/// Waits until a process that was killed has ended.
+fn gone(pid: u32) {
+    let ended = || !Path::new(&format!("/proc/{pid}/fd/0")).exists();
+    let looks = (0..1_000).take_while(|_| !ended());
+    looks.for_each(|_| std::thread::sleep(Duration::from_millis(1)));
 }
 
 /// Pins this process, with all threads it will start.
