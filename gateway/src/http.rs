@@ -1,7 +1,7 @@
 //! HTTP: [`serve_request`] is the data path, in the order a request takes.
 //!
 //! Invariants: a request sees exactly one snapshot; authorization is asked before anything is sent or said about where a
-//! request would go; every request leaves exactly one record, however it ends.
+//! request would go, but for an upgrade that its route does not allow; every request leaves exactly one record, however it ends.
 
 pub(crate) mod body;
 mod cork;

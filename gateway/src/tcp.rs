@@ -102,7 +102,7 @@ impl Session {
         self.carry(io, &mut upstream, record).await
     }
 
-    /// Only this phase looks at the snapshot, so that a long connection does not keep an old one alive.
+    /// The snapshot is not kept, so that a long connection does not keep an old one alive.
     fn choose_cluster(&self, record: &mut AccessRecord) -> Result<Arc<Cluster>, ProxyError> {
         let name = self.tcp.settings.clusters.pick(self.worker.rng.borrow_mut().random());
         let snapshot = self.worker.shared.snapshot.load();

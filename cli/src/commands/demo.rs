@@ -57,7 +57,7 @@ pub(super) struct Args {
     /// What the applications' sidecars are
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = Choice::Sallyport)]
     sidecar: Choice,
-    /// The Envoy binary [default: $SALLYPORT_ENVOY, or the first envoy on PATH]
+    /// The Envoy binary [default: $SALLYPORT_ENVOY, or the first envoy on PATH or in ~/.local/bin]
     #[arg(long, value_name = "PATH")]
     envoy: Option<PathBuf>,
 }

@@ -62,7 +62,7 @@ pub(crate) struct Case {
     pub(crate) upstreams: BTreeMap<String, Upstream>,
     /// Connections that clients make, one after the other.
     pub(crate) client: Vec<Connection>,
-    /// What both must do; a case that shows nothing is no case.
+    /// What Envoy must do, and ours with it unless `deliberate` says otherwise; a case that shows nothing is no case.
     pub(crate) expect: Expect,
     /// Differences that we mean.
     #[serde(default)]
@@ -354,7 +354,7 @@ pub(crate) struct ClientTls {
     pub(crate) resume: bool,
 }
 
-/// What both proxies must do.
+/// What Envoy must do. Ours is compared with it, so that it must do the same unless a difference is meant.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Expect {

@@ -73,7 +73,7 @@ fn differences(text: &mut String, cases: &[Named]) {
     for named in cases {
         for meant in &named.case.deliberate {
             let places = reasons.entry((meant.because.trim(), meant.see.as_str())).or_default();
-            let case = format!("{}/{}", named.area, named.name);
+            let case = format!("{}::{}", named.area, named.name);
             places.entry(case).or_default().push(place(meant));
         }
     }

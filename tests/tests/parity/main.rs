@@ -3,6 +3,10 @@
 //!
 //! The binary is found by `SALLYPORT_ENVOY`, on `PATH` or in `~/.local/bin`; without one every case is reported as ignored.
 //! `PARITY_SHOW=1` prints all that was observed of a case that fails. [`case::Case`] is the format. [`random`] asks what no file does.
+//!
+//! To add a case: copy one of its area, say in `about` what is asked, run it by `cargo test -p tests --test parity area::name` (with
+//! `PARITY_SHOW=1` for the paths that `expect` and `deliberate` name), and write `docs/parity.md` anew with
+//! `UPDATE_GOLDEN=1 cargo test -p tests --test parity the_document_is_current`.
 
 #![allow(clippy::print_stderr)] // a test harness speaks to the terminal
 

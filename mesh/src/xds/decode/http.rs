@@ -139,11 +139,11 @@ pub(crate) const IGNORED_FILTERS: &[IgnoredExtension] = &[
     },
     IgnoredExtension {
         message: "stats.PluginConfig",
-        reason: "counts requests; our own metrics do",
+        reason: "counts requests; there are no metrics yet",
     },
     IgnoredExtension {
         message: "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
-        reason: "counts gRPC messages; our own metrics do",
+        reason: "counts gRPC messages; there are no metrics yet",
     },
     IgnoredExtension {
         message: "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig",

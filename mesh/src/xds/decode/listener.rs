@@ -104,7 +104,7 @@ pub(crate) const IGNORED_FILTERS: &[IgnoredExtension] = &[
     },
     IgnoredExtension {
         message: "stats.PluginConfig",
-        reason: "counts connections; our own metrics do",
+        reason: "counts connections; there are no metrics yet",
     },
 ];
 
