@@ -13,7 +13,11 @@ use anyhow::{Context as _, bail};
 use certs::{Identity, Live, ServerVerifier, Versions};
 use hdrhistogram::Histogram;
 use rustls::{ClientConfig, client::Resumption, pki_types::ServerName};
-use tokio::{net::TcpStream, task::JoinSet, time::sleep};
+use tokio::{
+    net::TcpStream,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
@@ -239,7 +243,9 @@ impl Running {
     /// Ends the load. Fails if anything in it went wrong: a wrong answer is no unit of work.
     pub(crate) async fn stop(mut self) -> anyhow::Result<Histogram<u64>> {
         self.tally.stop();
-        self.ended().await?;
+        timeout(PATIENCE, self.ended())
+            .await
+            .context("clients do not end in time")??;
         let latencies = self
             .tally
             .latencies
