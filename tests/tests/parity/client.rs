@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -36,17 +37,16 @@ pub(crate) async fn run(connections: &[Connection], proxy: SocketAddr, tls: &Cli
     for connection in connections {
         run::resolve(&connection.names, zone);
         for _ in 0..connection.times.unwrap_or(1) {
-            let next = one(connection, proxy, tls, &told).await;
-            told.push(next);
+            told.push(one(connection, proxy, tls).await);
         }
     }
     Value::Array(told)
 }
 
-async fn one(connection: &Connection, proxy: SocketAddr, tls: &Client<'_>, earlier: &[Value]) -> Value {
+async fn one(connection: &Connection, proxy: SocketAddr, tls: &Client<'_>) -> Value {
     let (mut told, carried) = (json!({}), Arc::default());
     let outcome = async {
-        let stream = connect(proxy, unused(earlier)?).await?;
+        let stream = connect(proxy, HOME).await?;
         talk(connection, stream, tls, &carried, &mut told).await
     };
     if let Err(error) = outcome.await {
@@ -108,30 +108,30 @@ async fn talk(
 /// Where clients are: not at `127.0.0.1`, in whose place Envoy forwards its own address.
 const HOME: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// A socket at a port that none of the case's earlier connections had: their addresses tell connections apart, and the system
-/// gives a port out again as soon as it is free.
-fn unused(earlier: &[Value]) -> io::Result<TcpSocket> {
-    loop {
-        let socket = bound(HOME)?;
-        let address = json!(socket.local_addr()?.to_string());
-        if earlier.iter().all(|told| told["local"] != address) {
-            return Ok(socket);
-        }
-    }
-}
+/// Ports of clients, in turn: below those that the system gives to proxies and upstreams, so that an address says whose it is.
+const PORTS: Range<u16> = 10_000..32_000;
+static NEXT: AtomicUsize = AtomicUsize::new(0);
 
-/// A socket at an address of this machine, at a port of the system's choice.
-pub(crate) fn bound(from: Ipv4Addr) -> io::Result<TcpSocket> {
-    let socket = TcpSocket::new_v4()?;
-    socket.bind((from, 0).into())?;
-    Ok(socket)
-}
-
-/// Connects to the proxy.
-pub(crate) async fn connect(proxy: SocketAddr, socket: TcpSocket) -> io::Result<TcpStream> {
+/// Connects from an address of this machine, at a port that no other connection of a case has.
+pub(crate) async fn connect(proxy: SocketAddr, from: Ipv4Addr) -> io::Result<TcpStream> {
+    let socket = bound(from)?;
     let stream = socket.connect(proxy).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+fn bound(from: Ipv4Addr) -> io::Result<TcpSocket> {
+    let in_use = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
+    for _ in PORTS {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed) % PORTS.len();
+        let port = PORTS.start + u16::try_from(next).expect("less than there are ports");
+        let socket = TcpSocket::new_v4()?;
+        match socket.bind((from, port).into()) {
+            Err(error) if in_use(&error) => {}
+            bound => return bound.map(|()| socket),
+        }
+    }
+    Err(io::Error::other("all ports of clients are in use"))
 }
 
 /// Sends a connection's requests over HTTP/2 and tells the responses.

@@ -1,6 +1,6 @@
 //! What was observed of one proxy, made comparable: whatever must differ between two runs becomes a word that says what it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -25,8 +25,8 @@ const VARYING: &[&str] = &[
 /// A later try has what is left of the time.
 const EXPECTED_TIMEOUT: &str = "x-envoy-expected-rq-timeout-ms";
 
-/// Replaces what differs between runs.
-pub(crate) fn comparable(mut observed: Value, listener: &str, upstreams: &[(String, String)]) -> Value {
+/// Replaces what differs between runs. `None`: the system gave one address to two connections, so that it does not say whose it is.
+pub(crate) fn comparable(mut observed: Value, listener: &str, upstreams: &[(String, String)]) -> Option<Value> {
     order(&mut observed);
     let mut words = vec![(listener.to_owned(), "<listener>".to_owned())];
     words.extend(
@@ -45,6 +45,10 @@ pub(crate) fn comparable(mut observed: Value, listener: &str, upstreams: &[(Stri
             words.extend(ends(connections, "peer", &format!("proxy to {name}")));
         }
     }
+    let addresses: BTreeSet<_> = words.iter().map(|(address, _)| address).collect();
+    if addresses.len() < words.len() {
+        return None;
+    }
     let mut carried = Vec::new();
     for connection in observed["client"].as_array_mut().into_iter().flatten() {
         carried.extend(take_carried(connection));
@@ -53,7 +57,7 @@ pub(crate) fn comparable(mut observed: Value, listener: &str, upstreams: &[(Stri
         weigh(line, &carried);
     }
     clean(&mut observed, None, &words);
-    observed
+    Some(observed)
 }
 
 /// What a client counted on its TLS connection, by its address.

@@ -192,7 +192,7 @@ async fn ask_rest(
         alpn: vec![alpn.to_owned()],
         ..ClientTls::default()
     };
-    let stream = client::connect(proxy, client::bound(door.from)?).await?;
+    let stream = client::connect(proxy, door.from).await?;
     let socket = SockRef::from(&stream).try_clone()?;
     let carried = Arc::default();
     let handshake = timeout(PATIENCE, tls.handshake(stream, &settings, &carried));
