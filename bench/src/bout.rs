@@ -30,9 +30,6 @@ pub(crate) struct Bout<'a> {
     pub(crate) stage: &'a Stage,
     /// How long to measure.
     pub(crate) length: Duration,
-    /// Whether it is enough to show that it works: few connections, few changes.
-    #[allow(dead_code)] // until a run that counts connections reads it
-    pub(crate) quick: bool,
 }
 
 impl Bout<'_> {

@@ -126,8 +126,11 @@ impl<'a> Runner<'a> {
 
     /// Rounds over the rivals: what changes on the machine meets them all.
     async fn scenario(&self, scenario: &'static Scenario) -> anyhow::Result<Vec<Measured>> {
-        let quick = self.args.quick;
-        let setup = if quick { scenario.setup.quick() } else { scenario.setup };
+        let setup = if self.args.quick {
+            scenario.setup.quick()
+        } else {
+            scenario.setup
+        };
         let upstream = Upstream::bind().await?;
         let stage = Stage::new(setup, upstream.ports()?)?;
         let _upstream = upstream.serve(Arc::clone(&stage.site))?;
@@ -142,7 +145,6 @@ impl<'a> Runner<'a> {
                     rival,
                     stage: &stage,
                     length,
-                    quick,
                 };
                 let found = bout.measure().await.with_context(|| format!("through {name}"))?;
                 measured.push(Measured {
@@ -157,7 +159,7 @@ impl<'a> Runner<'a> {
     }
 
     /// Where there is no terminal, a line each.
-    #[allow(clippy::print_stderr)]
+    #[allow(clippy::print_stderr)] // progress, apart from the table on standard output
     fn say(&self, what: String) {
         if self.progress.is_hidden() {
             eprintln!("{what}");

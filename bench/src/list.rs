@@ -33,7 +33,6 @@ impl fmt::Display for Target {
         match self.of {
             Yardstick::Rival(rival) => write!(f, " of {}'s", rival.name()),
             Yardstick::Own(scenario) => write!(f, " of ours in {scenario}"),
-            Yardstick::Fixed => write!(f, " {}", self.metric.unit()),
         }
     }
 }

@@ -196,7 +196,6 @@ impl Judged {
         let yardstick = match target.of {
             Yardstick::Rival(kind) => figure(scenario, kind),
             Yardstick::Own(name) => scenario::named(name).and_then(|other| figure(other, Kind::Sallyport)),
-            Yardstick::Fixed => Some(Spread::ONE),
         };
         let ratio = ours.zip(yardstick).map(|(ours, yardstick)| Ratio::new(ours, yardstick));
         Self {
@@ -231,12 +230,6 @@ fn verdict(ratio: Ratio, target: f64) -> Verdict {
 }
 
 impl Spread {
-    const ONE: Self = Self {
-        median: 1.0,
-        min: 1.0,
-        max: 1.0,
-    };
-
     fn new(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);

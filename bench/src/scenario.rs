@@ -63,7 +63,7 @@ pub(crate) struct Target {
     pub(crate) metric: Metric,
     /// Compared with what.
     pub(crate) of: Yardstick,
-    /// The highest ratio to it; with `Yardstick::Fixed` the highest value.
+    /// The highest ratio to it.
     pub(crate) at_most: f64,
 }
 
@@ -74,9 +74,6 @@ pub(crate) enum Yardstick {
     Rival(Kind),
     /// Ours in another scenario of the run.
     Own(&'static str),
-    /// Nothing: a value in the metric's unit.
-    #[allow(dead_code)] // until a scenario has one
-    Fixed,
 }
 
 /// Scenarios that belong together.
@@ -177,7 +174,6 @@ mod tests {
                 match target.of {
                     Yardstick::Rival(rival) => assert!(scenario.rivals.contains(&rival), "{}", scenario.name),
                     Yardstick::Own(other) => assert!(named(other).is_some(), "{other}"),
-                    Yardstick::Fixed => {}
                 }
             }
         }
